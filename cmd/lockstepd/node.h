@@ -1,0 +1,56 @@
+/* One running node: wires env, replica, store, executor, peer links and client server together on one loop, and keeps
+ * the measurements that INFO shows. An object, never a global. */
+#ifndef LOCKSTEP_NODE_H
+#define LOCKSTEP_NODE_H
+
+#include <uv.h>
+
+#include "cmd/lockstepd/config.h"
+#include "cmd/lockstepd/executor.h"
+#include "consensus/replica.h"
+#include "net/server.h"
+#include "store/store.h"
+
+struct node;
+
+/* What sessions provide to the node (session.c), so that node.c knows nothing of client commands. */
+struct node_sessions {
+    void *(*accepted)(void *ctx, struct conn *conn);
+    bool (*request)(void *session, struct conn *conn, const struct iovec *argv, unsigned argc);
+    void (*closed)(void *session, struct conn *conn, const char *why);
+    /* The executor has room again: resume paused connections. */
+    void (*relieved)(void *ctx);
+    void *ctx;
+};
+
+/* Open everything and start serving; on failure returns non-zero and logs what to do. */
+int node_start(uv_loop_t *loop, struct config *config, const struct node_sessions *sessions, struct node **node);
+/* Graceful stop: stop listening, finish replies, close the replica; the loop runs empty afterwards. */
+void node_stop(struct node *node);
+void node_free(struct node *node);
+
+struct replica *node_replica(struct node *node);
+struct store *node_store(struct node *node);
+struct executor *node_executor(struct node *node);
+struct server *node_server(struct node *node);
+struct config *node_config(struct node *node); /* CONFIG SET changes it in place; node_config_changed applies it */
+void node_config_changed(struct node *node);
+const uint8_t *node_cluster_uuid(struct node *node); /* 16 bytes */
+
+struct node_stats {
+    uint64_t start_ms;            /* uv_now scale */
+    uint64_t commands_executed;   /* store commands ended here */
+    uint64_t batches, batched_commands, batch_commands_last, batch_commands_max; /* log entries proposed here */
+    double batch_commands_ewma;
+    uint64_t forwarded_out, forwarded_in;
+    uint64_t reads_confirmed, reads_riding;
+    uint64_t loop_stall_last_us, loop_stall_max_us, loop_stalls_over_10ms; /* time a loop turn took beyond waiting */
+    uint64_t unknown_outcomes, tryagain;
+};
+void node_stats(struct node *node, struct node_stats *stats);
+void node_stats_reset(struct node *node);
+
+/* One log line: level 0 error .. 3 debug; a line carries time, level, node id and term. */
+void node_log(struct node *node, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+#endif

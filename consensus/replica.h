@@ -1,0 +1,166 @@
+/* One member of one Raft group: drives the consensus core, owns the log (WAL and in-memory tail), the term-and-vote
+ * slots, proposals and read confirmations. Knows nothing of keys, clients or sockets: entries are opaque bytes, peers
+ * are ids, and committed entries go to an FSM vtable. An object, never a global. Loop thread only. */
+#ifndef LOCKSTEP_REPLICA_H
+#define LOCKSTEP_REPLICA_H
+
+#include "consensus/env.h"
+
+#define REPLICA_SERVERS_MAX 15u
+#define REPLICA_ADDRESS_MAX 255u /* bytes of an address, without the NUL */
+
+enum replica_status {
+    REPLICA_OK = 0,
+    REPLICA_NOT_LEADER,   /* not executed */
+    REPLICA_BUSY,         /* bytes in flight at their bound, or a transfer is under way: not executed, retry */
+    REPLICA_NO_SPACE,     /* the disk's reserve is reached: not executed */
+    REPLICA_TOO_BIG,      /* entry above entry_bytes_max: not executed */
+    REPLICA_NO_MEMORY,
+    REPLICA_FOREIGN,      /* the data directory belongs to another cluster or id */
+    REPLICA_CORRUPT,      /* see the error text */
+    REPLICA_IO,
+    REPLICA_CONFIG        /* a bad configuration value */
+};
+const char *replica_strerror(enum replica_status status);
+
+enum replica_role { REPLICA_FOLLOWER, REPLICA_CANDIDATE, REPLICA_LEADER, REPLICA_LEARNER, REPLICA_DOWN };
+const char *replica_role_name(enum replica_role role);
+
+struct replica;
+
+/* What happened to a proposal that replica_propose accepted. Exactly one of the two is called. */
+struct proposal {
+    /* public */
+    void *data;
+    /* The outcome can't be known here: leadership was lost after append. It may yet commit. Never called from inside
+     * replica_propose. */
+    void (*unknown)(struct proposal *proposal);
+    /* private */
+    uint64_t index;
+    uint64_t term;
+    struct proposal *next;
+};
+
+/* The state machine. */
+struct replica_fsm {
+    void *ctx;
+    /* Apply the committed command entry `index`. `data` is borrowed until return. `proposal` is the accepted proposal
+     * of this entry if it was made here in this term and not yet failed, else NULL; it is finished by this call. */
+    void (*apply)(void *ctx, uint64_t index, uint64_t term, const void *data, size_t len, struct proposal *proposal);
+    /* Cluster time of the last applied entry, milliseconds since 1970. */
+    uint64_t (*time_ms)(void *ctx);
+    /* Digest of the content after the last applied entry. */
+    uint64_t (*digest)(void *ctx);
+    /* Cluster time carried by a command entry (0 if it carries none): lets a leader start from its log's last time. */
+    uint64_t (*entry_time_ms)(void *ctx, const void *data, size_t len);
+};
+
+/* A linearizable read waiting for confirmation, embedded by its owner. One request may stand for many reads. */
+struct replica_read {
+    /* public */
+    void *data;
+    /* REPLICA_OK: the state machine now holds everything that was acknowledged before replica_read_start: read now.
+     * REPLICA_NOT_LEADER: not confirmed, nothing was read. Never called from inside replica_read_start. */
+    void (*cb)(struct replica_read *read, enum replica_status status);
+    /* private */
+    struct replica_read *next;
+    uint64_t start_us;
+    uint64_t index;
+};
+
+struct replica_server {
+    uint64_t id;
+    char address[REPLICA_ADDRESS_MAX + 1]; /* opaque here; cmd puts "peer-host:port,client-host:port" */
+    bool voter;
+};
+
+struct replica_config {
+    uint64_t id;         /* of this node, not 0 */
+    uint8_t cluster[16]; /* cluster uuid; a data directory of another one is refused */
+    /* The initial configuration, the same on all nodes in the same order; used only by an empty data directory. */
+    const struct replica_server *servers;
+    unsigned n_servers;
+    uint32_t election_timeout_ms; /* T, 20 to 60000, default 300; elections start after T to 2T of silence */
+    uint32_t heartbeat_ms;        /* default T/10, at most T/3 */
+    uint32_t entry_bytes_max;     /* default 1 MiB, at most 64 MiB */
+    uint64_t inflight_bytes_max;  /* proposed and not yet applied, default 16 MiB: then REPLICA_BUSY */
+    uint64_t tail_bytes_max;      /* in-memory tail of applied entries kept for followers, default 8 MiB */
+    uint64_t segment_bytes;       /* WAL segment, default 16 MiB */
+    uint64_t space_reserve_bytes; /* client writes are refused below this much disk space, default 64 MiB */
+    uint32_t clock_slew_ppm;      /* slack of the cluster clock per elapsed time, default 10000 (1 %) */
+    const struct replica_fsm *fsm;
+    /* Called after role, term, or leader changed. Optional. */
+    void (*changed)(void *ctx);
+    /* Called once per turn in which the log became idle or an entry was applied: a good time to propose what waits. */
+    void (*progress)(void *ctx);
+    void *ctx;
+};
+
+/* Open the data directory (initialising an empty one), recover, start the core. `*error` is a text valid until the
+ * next call that says what is wrong and what to do. On success the replica runs on env's callbacks. */
+enum replica_status replica_open(struct env *env, const struct replica_config *config, struct replica **replica,
+                                 const char **error) __attribute__((warn_unused_result));
+/* Stop. Outstanding proposals end as unknown and reads as REPLICA_NOT_LEADER before this returns; callbacks are still
+ * the caller's. The memory is freed here; the env must have no request of this replica in flight afterwards, so
+ * production closes the env first-come: replica_close cancels timers and detaches its disk requests. */
+void replica_close(struct replica *replica);
+
+/* Propose one command entry: header and payload as the FSM understands them. `data` comes from malloc and is taken on
+ * success only. `proposal` stays the caller's memory and must live until it is finished. */
+enum replica_status replica_propose(struct replica *replica, void *data, size_t len, struct proposal *proposal)
+    __attribute__((warn_unused_result));
+
+/* Confirm leadership for reads that have arrived by now (ReadIndex, thesis section 6.4). On anything but REPLICA_OK the
+ * callback won't fire. Reads started in one loop turn share one round of echoes. */
+enum replica_status replica_read_start(struct replica *replica, struct replica_read *read)
+    __attribute__((warn_unused_result));
+/* Take back a read that has not fired. */
+void replica_read_cancel(struct replica *replica, struct replica_read *read);
+
+/* A frame (consensus/message.h) arrived from peer `from` over connection number `connection` (grows with each new
+ * connection to that peer). Borrowed until return. A malformed frame returns false: drop the connection. */
+bool replica_receive(struct replica *replica, uint64_t from, uint64_t connection, const void *frame, size_t len);
+/* The link to a peer came up or went down. */
+void replica_peer_state(struct replica *replica, uint64_t peer, bool connected);
+
+/* End of a loop turn: flush what was appended, send what waits. */
+void replica_turn_end(struct replica *replica);
+
+/* Time for the next entry, milliseconds since 1970; never below any entry of the log (DESIGN section 5). */
+uint64_t replica_cluster_time(struct replica *replica);
+
+struct replica_peer_info {
+    uint64_t id;
+    bool connected;
+    bool voter;
+    uint64_t match;        /* leader only: verified match index */
+    uint64_t echo_age_us;  /* leader only: since the last echo, UINT64_MAX if none */
+    uint64_t applied;      /* as last reported */
+    uint64_t rtt_us;       /* smoothed, 0 if unknown */
+};
+
+struct replica_info {
+    enum replica_role role;
+    uint64_t id, term, vote, leader; /* leader 0: unknown */
+    uint64_t commit, applied, last, stored, first;
+    uint64_t term_start_index; /* index of the first entry of this leader's term, 0 if not leader */
+    bool ready;                /* leader whose barrier is applied */
+    uint64_t inflight_bytes, tail_bytes;
+    uint64_t entries_proposed, elections, reads_confirmed, read_rounds, frames_sent, frames_dropped, frames_received;
+    uint64_t digest_mismatches;
+    uint64_t wal_writes, wal_bytes, wal_last_us, wal_max_us, wal_ewma_us;
+    uint64_t wal_segments, wal_disk_bytes;
+    uint64_t starts;
+    unsigned n_servers;
+    struct replica_server servers[REPLICA_SERVERS_MAX];
+    struct replica_peer_info peers[REPLICA_SERVERS_MAX]; /* same order; own entry has connected = true */
+};
+void replica_info(struct replica *replica, struct replica_info *info);
+bool replica_is_leader(const struct replica *replica); /* and its barrier is applied */
+uint64_t replica_leader(const struct replica *replica); /* 0: unknown */
+uint64_t replica_term(const struct replica *replica);
+uint64_t replica_applied(const struct replica *replica);
+/* True while the WAL writes or entries wait to be committed: the next batch had better fill. */
+bool replica_is_busy(const struct replica *replica);
+
+#endif

@@ -1,0 +1,159 @@
+/* The cache state machine: owns the keyspace, its revisions, deadlines and digest. Knows nothing of RESP, Raft,
+ * sockets or clocks. Deterministic: equal sequences of store_apply give equal content, revision and digest, whatever
+ * the process, role or hash seed. Not thread-safe: one thread at a time. */
+#ifndef LOCKSTEP_STORE_H
+#define LOCKSTEP_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+/* Bounds. */
+#define STORE_KEY_BYTES_MAX (512u * 1024 * 1024 - 1)
+#define STORE_VALUE_BYTES_MAX (512u * 1024 * 1024)
+
+struct store;
+struct store_command;
+
+enum store_status {
+    STORE_OK = 0,
+    STORE_FULL,      /* the batch is at its size limit: seal it, open another */
+    STORE_TOO_BIG,   /* one command is larger than a whole batch may be */
+    STORE_MALFORMED, /* bytes are not a valid entry (checked by store_entry_check before apply) */
+    STORE_VERSION,   /* an entry of a newer version: stop before applying anything */
+    STORE_NO_MEMORY
+};
+
+/* Where replies go. The store says what the reply is; the owner renders it. All borrowed until return.
+ * A NULL `struct store_reply *` means nobody listens. */
+struct store_reply;
+struct store_reply_ops {
+    void (*status)(struct store_reply *r, const char *text);             /* "OK", "QUEUED" */
+    void (*error)(struct store_reply *r, const char *text, size_t len);  /* with its code: "WRONGTYPE Operation..." */
+    void (*integer)(struct store_reply *r, int64_t value);
+    void (*bulk)(struct store_reply *r, const void *data, size_t len);
+    void (*null)(struct store_reply *r);        /* RESP2 $-1, RESP3 _ */
+    void (*null_array)(struct store_reply *r);  /* RESP2 *-1, RESP3 _ */
+    void (*array)(struct store_reply *r, size_t n); /* n replies follow */
+    void (*map)(struct store_reply *r, size_t n);   /* n pairs follow (RESP2: array of 2n) */
+    void (*set)(struct store_reply *r, size_t n);   /* RESP2: array */
+    void (*real)(struct store_reply *r, double value); /* RESP3 double, RESP2 bulk */
+};
+/* Owners embed this as their first member. */
+struct store_reply {
+    const struct store_reply_ops *ops;
+};
+
+struct store_config {
+    uint64_t hash_seed; /* the same on all nodes of a cluster (from its uuid), so that SCAN cursors survive a failover */
+};
+struct store *store_new(const struct store_config *config);
+void store_free(struct store *store);
+
+/* --- Commands ---------------------------------------------------------------------------------------------------- */
+
+enum store_command_flags {
+    STORE_READ = 1u << 0,    /* never changes state: served by store_read */
+    STORE_WRITE = 1u << 1,   /* goes through the log */
+    STORE_DENYOOM = 1u << 2, /* may grow memory: refused by the caller at the memory bound */
+    STORE_FAST = 1u << 3,
+    STORE_ALLKEYS = 1u << 4  /* touches unknown keys: KEYS SCAN RANDOMKEY DBSIZE FLUSHALL FLUSHDB */
+};
+struct store_command {
+    const char *name; /* lower case */
+    int arity;        /* as Redis: negative is "at least", the name counts */
+    unsigned flags;
+    int first_key, last_key, key_step; /* as COMMAND INFO */
+    const char *group;                 /* "string", "generic" */
+    const char *since;                 /* Redis version that introduced it */
+    const char *summary;
+    const char *complexity;
+    void (*exec)(struct store *store, const struct iovec *argv, unsigned argc, struct store_reply *reply);
+};
+/* Case-insensitive; NULL if unknown. */
+const struct store_command *store_command_find(const char *name, size_t len);
+/* All commands, each family's table in turn; NULL after the last. */
+const struct store_command *store_command_at(unsigned i);
+/* Redis's arity check. */
+bool store_command_arity_ok(const struct store_command *command, unsigned argc);
+
+/* --- Entries: what goes into the log ------------------------------------------------------------------------------ */
+
+/* Builds one log entry out of many commands. Format: docs/FORMATS.md, section Entry. Grows up to bytes_max. */
+struct store_batch {
+    /* private */
+    uint8_t *data;
+    size_t len, capacity, bytes_max;
+    unsigned count;
+};
+void store_batch_init(struct store_batch *batch, size_t bytes_max);
+void store_batch_fini(struct store_batch *batch);
+/* Add a write command. STORE_FULL: seal first. STORE_TOO_BIG: never fits (the caller answers with an error). */
+enum store_status store_batch_add(struct store_batch *batch, const struct iovec *argv, unsigned argc)
+    __attribute__((warn_unused_result));
+/* One watched key with the revision seen (store_key_revision). */
+struct store_watch {
+    struct iovec key;
+    uint64_t revision;
+};
+struct store_queued {
+    const struct iovec *argv;
+    unsigned argc;
+};
+/* Add a transaction: applies as one, replies with an array, or null_array if a watched key has another revision. */
+enum store_status store_batch_add_transaction(struct store_batch *batch, const struct store_watch *watches,
+                                              unsigned n_watches, const struct store_queued *commands,
+                                              unsigned n_commands) __attribute__((warn_unused_result));
+unsigned store_batch_count(const struct store_batch *batch);
+size_t store_batch_bytes(const struct store_batch *batch);
+/* Finish the entry with its cluster time; gives malloc'd *data (free()) and empties the batch. A batch without
+ * commands gives a tick: an entry that only moves time. */
+enum store_status store_batch_seal(struct store_batch *batch, uint64_t time_ms, void **data, size_t *len)
+    __attribute__((warn_unused_result));
+
+/* Check an entry's version and structure completely: after STORE_OK apply can't fail. */
+enum store_status store_entry_check(const void *data, size_t len) __attribute__((warn_unused_result));
+/* Cluster time of a checked entry. */
+uint64_t store_entry_time_ms(const void *data, size_t len);
+
+/* Called around each command of an entry while it is applied. */
+struct store_apply_hooks {
+    void *ctx;
+    /* Where the reply of command `i` (0-based) goes, NULL if nobody listens. */
+    struct store_reply *(*begin)(void *ctx, unsigned i);
+    /* Command `i` has been executed: the store may be read here, seeing exactly the commands up to `i`. */
+    void (*end)(void *ctx, unsigned i);
+};
+/* Apply a checked entry: moves time forward, expires what is due, executes the commands in order. `hooks` may be NULL.
+ * Expiry work per entry is bounded; what is left is dead for every observer already and removed by later entries. */
+void store_apply(struct store *store, const void *data, size_t len, const struct store_apply_hooks *hooks);
+
+/* Execute a STORE_READ command against the current content. */
+void store_read(struct store *store, const struct store_command *command, const struct iovec *argv, unsigned argc,
+                struct store_reply *reply);
+/* Seed for the random picks of reads (RANDOMKEY); never affects content. */
+void store_seed_reads(struct store *store, uint64_t seed);
+
+/* --- What the owner may ask --------------------------------------------------------------------------------------- */
+
+uint64_t store_revision(const struct store *store); /* gap-free count of mutations, the same on all replicas */
+uint64_t store_time_ms(const struct store *store);  /* cluster time of the last applied entry */
+uint64_t store_digest(const struct store *store);   /* of keys, values, deadlines, revisions, time: XXH3-based */
+uint64_t store_keys(const struct store *store);     /* live keys, as DBSIZE */
+uint64_t store_keys_with_deadline(const struct store *store);
+/* Logical size in bytes: depends on content only, the same on all replicas. */
+uint64_t store_memory(const struct store *store);
+/* Earliest deadline that still has a key to remove, UINT64_MAX if none. At or below the wall clock: propose a tick. */
+uint64_t store_next_deadline_ms(const struct store *store);
+/* Revision of the last change of a live key, 0 if it does not exist: what WATCH remembers. */
+uint64_t store_key_revision(const struct store *store, const void *key, size_t len);
+
+struct store_stats {
+    uint64_t hits, misses, expired, evicted; /* of this process; not part of the content */
+    uint64_t table_bytes, entry_bytes;       /* real memory of the table and of the entries */
+};
+void store_stats(const struct store *store, struct store_stats *stats);
+void store_stats_reset(struct store *store);
+
+#endif
