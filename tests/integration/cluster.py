@@ -1,0 +1,524 @@
+"""Clusters of real lockstepd processes for tests and benchmarks: start, stop, kill, pause; a minimal RESP client; waiting
+for conditions. Standard library only. Knows nothing of what is tested.
+
+    with Cluster(3, flags=["--election-timeout-ms", "150"]) as cluster:
+        leader = cluster.wait_leader()
+        leader.client().call("SET", "k", "v")
+        leader.kill()
+        cluster.wait_leader(other_than=leader)
+
+Environment: LOCKSTEPD names the server's executable (default build/lockstepd of this checkout), LOCKSTEP_TEST_PORTS the
+range of ports to take from (default 21300-21399), LOCKSTEP_TEST_DIR where data directories go (default build/test-data).
+Every process started here dies with the one that started it.
+"""
+
+import atexit
+import ctypes
+import fcntl
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+HOST = "127.0.0.1"
+
+
+def lockstepd_path():
+    """The server under test."""
+    return os.environ.get("LOCKSTEPD") or os.path.join(ROOT, "build", "lockstepd")
+
+
+# ---------------------------------------------------------------------------------------------------------------- waiting
+
+
+class Timeout(AssertionError):
+    """A condition did not come true in time."""
+
+
+def wait_for(condition, timeout=15.0, what=None, interval=0.02, check=None):
+    """Call condition() until it returns something true, and return that. Connection errors and RESP errors inside it count
+    as "not yet". check(), if given, runs each round and may raise to give up early (a process that died, say)."""
+    deadline = time.monotonic() + timeout
+    last = None
+    while True:
+        try:
+            value = condition()
+            if value:
+                return value
+            last = value
+        except (OSError, RespError, EOFError) as error:
+            last = error
+        if check is not None:
+            check()
+        if time.monotonic() >= deadline:
+            name = what or getattr(condition, "__name__", "condition")
+            raise Timeout("waited %.1f s in vain for: %s (last: %r)" % (timeout, name, last))
+        time.sleep(interval)
+
+
+# ------------------------------------------------------------------------------------------------------------------ ports
+
+_locks = {}  # port -> open lock file, held until release_ports or the end of this process
+
+
+def _port_range():
+    low, _, high = os.environ.get("LOCKSTEP_TEST_PORTS", "21300-21399").partition("-")
+    return int(low), int(high or low)
+
+
+def _take_port(port):
+    """Reserve a port against other test processes (a file lock) and foreign listeners (a trial bind)."""
+    directory = os.path.join(tempfile.gettempdir(), "lockstep-ports.%d" % os.getuid())
+    os.makedirs(directory, exist_ok=True)
+    lock = open(os.path.join(directory, str(port)), "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+    except OSError:
+        lock.close()
+        return False
+    _locks[port] = lock
+    return True
+
+
+def free_ports(count):
+    """That many ports, kept for this process until release_ports()."""
+    low, high = _port_range()
+    candidates = [port for port in range(low, high + 1) if port not in _locks]
+    random.shuffle(candidates)
+    ports = []
+    for port in candidates:
+        if len(ports) == count:
+            break
+        if _take_port(port):
+            ports.append(port)
+    if len(ports) < count:
+        release_ports(ports)
+        raise RuntimeError("no %d free ports in %d-%d" % (count, low, high))
+    return sorted(ports)
+
+
+def release_ports(ports):
+    for port in ports:
+        lock = _locks.pop(port, None)
+        if lock is not None:
+            lock.close()
+
+
+# ------------------------------------------------------------------------------------------------------------ RESP client
+
+
+class RespError(Exception):
+    """An error reply; str() is its text, .code its first word."""
+
+    @property
+    def code(self):
+        return str(self).split(" ", 1)[0]
+
+
+class Client:
+    """One connection, RESP2 unless hello(3) is called. Bulk strings come back as bytes, simple strings as str, errors are
+    raised by call() and returned as values by pipeline(). Every operation ends within `timeout` seconds (OSError)."""
+
+    def __init__(self, port, host=HOST, timeout=10.0):
+        self.socket = socket.create_connection((host, port), timeout=timeout)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.reader = self.socket.makefile("rb", buffering=65536)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.close()
+
+    def close(self):
+        self.reader.close()
+        self.socket.close()
+
+    @staticmethod
+    def encode(*args):
+        out = [b"*%d\r\n" % len(args)]
+        for arg in args:
+            if not isinstance(arg, (bytes, bytearray)):
+                arg = str(arg).encode("utf-8", "surrogateescape")
+            out.append(b"$%d\r\n%s\r\n" % (len(arg), bytes(arg)))
+        return b"".join(out)
+
+    def send(self, *args):
+        self.socket.sendall(self.encode(*args))
+
+    def read(self):
+        """One reply; an error reply is returned as a RespError object."""
+        line = self.reader.readline()
+        if not line.endswith(b"\r\n"):
+            raise EOFError("connection closed by the server")
+        kind, rest = line[:1], line[1:-2]
+        if kind == b"+":
+            return rest.decode("utf-8", "surrogateescape")
+        if kind == b"-":
+            return RespError(rest.decode("utf-8", "surrogateescape"))
+        if kind == b":":
+            return int(rest)
+        if kind == b"_":
+            return None
+        if kind == b"#":
+            return rest == b"t"
+        if kind == b",":
+            return float(rest)
+        if kind == b"(":
+            return int(rest)
+        if kind in b"$=!":
+            return self._bulk(kind, int(rest))
+        if kind in b"*~>":
+            return None if int(rest) < 0 else [self.read() for _ in range(int(rest))]
+        if kind in b"%|":
+            pairs = [(self.read(), self.read()) for _ in range(int(rest))]
+            if kind == b"|":  # attributes: dropped, the reply they describe follows
+                return self.read()
+            return {(tuple(k) if isinstance(k, list) else k): v for k, v in pairs}
+        raise ValueError("not RESP: %r" % line)
+
+    def _bulk(self, kind, length):
+        if length < 0:
+            return None
+        data = self.reader.read(length + 2)
+        if len(data) != length + 2:
+            raise EOFError("connection closed inside a reply")
+        if kind == b"!":
+            return RespError(data[:-2].decode("utf-8", "surrogateescape"))
+        return data[4:-2] if kind == b"=" else data[:-2]
+
+    def call(self, *args):
+        """Send one command and return its reply; raises RespError."""
+        self.send(*args)
+        reply = self.read()
+        if isinstance(reply, RespError):
+            raise reply
+        return reply
+
+    def pipeline(self, commands):
+        """Send many commands at once; returns their replies, errors among them as objects."""
+        self.socket.sendall(b"".join(self.encode(*command) for command in commands))
+        return [self.read() for _ in commands]
+
+    def hello(self, proto):
+        return self.call("HELLO", proto)
+
+
+# -------------------------------------------------------------------------------------------------------------- processes
+
+_children = []  # every live Process, ended at exit
+
+
+def _die_with_parent():
+    prctl_set_pdeathsig = 1
+    ctypes.CDLL(None, use_errno=True).prctl(prctl_set_pdeathsig, signal.SIGKILL)
+
+
+class Process:
+    """A child process with its output in a log file."""
+
+    def __init__(self, argv, log_path, cwd=None, env=None):
+        self.argv = [str(arg) for arg in argv]
+        self.log_path = log_path
+        self.log_start = os.path.getsize(log_path) if os.path.exists(log_path) else 0
+        with open(log_path, "ab") as log:
+            self.popen = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=cwd, env=env,
+                                          preexec_fn=_die_with_parent)
+        self.paused = False
+        _children.append(self)
+
+    @property
+    def pid(self):
+        return self.popen.pid
+
+    def alive(self):
+        return self.popen.poll() is None
+
+    def exit_status(self):
+        """None while alive; negative: killed by that signal."""
+        return self.popen.poll()
+
+    def wait(self, timeout=15.0):
+        """Wait for the process to end by itself; returns its exit status."""
+        status = self.popen.wait(timeout)
+        self._forget()
+        return status
+
+    def signal(self, number):
+        self.popen.send_signal(number)
+
+    def pause(self):
+        self.signal(signal.SIGSTOP)
+        self.paused = True
+
+    def resume(self):
+        self.signal(signal.SIGCONT)
+        self.paused = False
+
+    def kill(self):
+        """kill -9, and wait until it is gone."""
+        if self.alive():
+            self.popen.kill()
+        self.popen.wait()
+        self._forget()
+
+    def stop(self, timeout=15.0):
+        """SIGTERM; returns the exit status. A process that does not end in time is killed and TimeoutExpired raised."""
+        if self.alive():
+            if self.paused:
+                self.resume()
+            self.popen.terminate()
+        try:
+            return self.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def rss_bytes(self):
+        with open("/proc/%d/statm" % self.pid) as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def cpu_seconds(self):
+        with open("/proc/%d/stat" % self.pid) as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def log_text(self):
+        """What this process has written since it was started."""
+        with open(self.log_path, "rb") as log:
+            log.seek(self.log_start)
+            return log.read().decode("utf-8", "replace")
+
+    def _forget(self):
+        if self in _children:
+            _children.remove(self)
+
+
+@atexit.register
+def _kill_children():
+    for child in list(_children):
+        child.kill()
+
+
+class Node:
+    """One member: its addresses, its data directory, and the process when it runs."""
+
+    def __init__(self, cluster, node_id, port, peer_port):
+        self.cluster = cluster
+        self.id = node_id
+        self.port = port
+        self.peer_port = peer_port
+        self.dir = os.path.join(cluster.dir, "node-%d" % node_id)
+        self.log_path = os.path.join(cluster.dir, "node-%d.log" % node_id)
+        self.process = None
+        self._status_client = None
+
+    def __repr__(self):
+        return "node %d (127.0.0.1:%d)" % (self.id, self.port)
+
+    def argv(self, flags=()):
+        argv = [self.cluster.binary, "--id", self.id, "--dir", self.dir, "--bind", HOST, "--port", self.port,
+                "--peer-port", self.peer_port]
+        for member in self.cluster.members():
+            argv += ["--member", member]
+        return argv + list(self.cluster.flags) + list(flags)
+
+    def start(self, flags=(), env=None):
+        """Start the process; does not wait for anything (see wait_up)."""
+        assert self.process is None or not self.process.alive(), "%r already runs" % self
+        os.makedirs(self.dir, exist_ok=True)
+        self._drop_status_client()
+        self.process = Process(self.argv(flags), self.log_path, env=env)
+        return self
+
+    def alive(self):
+        return self.process is not None and self.process.alive()
+
+    def stop(self, timeout=15.0):
+        self._drop_status_client()
+        return self.process.stop(timeout)
+
+    def kill(self):
+        self._drop_status_client()
+        self.process.kill()
+
+    def pause(self):
+        self._drop_status_client()
+        self.process.pause()
+
+    def resume(self):
+        self.process.resume()
+
+    def restart(self, flags=()):
+        if self.alive():
+            self.stop()
+        return self.start(flags)
+
+    def client(self, timeout=10.0):
+        """A new connection, the caller's to close."""
+        return Client(self.port, timeout=timeout)
+
+    def call(self, *args):
+        """One command on a connection of its own."""
+        with self.client() as client:
+            return client.call(*args)
+
+    def status(self, timeout=2.0):
+        """LOCKSTEP STATUS as a dict; raises OSError, EOFError or RespError if the node does not answer."""
+        if self._status_client is None:
+            self._status_client = self.client(timeout)
+        try:
+            return json.loads(self._status_client.call("LOCKSTEP", "STATUS"))
+        except BaseException:
+            self._drop_status_client()
+            raise
+
+    def info(self, section="everything"):
+        """INFO as a flat dict of strings."""
+        lines = self.call("INFO", section).decode().split("\r\n")
+        return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
+
+    def wait_up(self, timeout=15.0):
+        """Until the node answers and knows a leader."""
+        wait_for(lambda: self.status().get("leader"), timeout, "%r to know a leader" % self, check=self.check_alive)
+        return self
+
+    def wait_applied(self, index, timeout=15.0):
+        wait_for(lambda: self.status()["applied"] >= index, timeout, "%r to apply index %d" % (self, index),
+                 check=self.check_alive)
+
+    def check_alive(self):
+        if self.process is not None and not self.process.alive():
+            raise AssertionError("%r ended with status %s; its log ends:\n%s"
+                                 % (self, self.process.exit_status(), self.process.log_text()[-3000:]))
+
+    def log_text(self):
+        return self.process.log_text() if self.process is not None else ""
+
+    def _drop_status_client(self):
+        if self._status_client is not None:
+            self._status_client.close()
+            self._status_client = None
+
+
+class Cluster:
+    """N nodes on 127.0.0.1. As a context manager it starts them, waits for a leader, and at the end kills what still runs
+    and removes the data unless the block failed (or keep=True)."""
+
+    def __init__(self, size=3, directory=None, flags=(), binary=None, ports=None, keep=False):
+        """ports: 2*size of them, clients' first; default: taken from the range."""
+        self.binary = binary or lockstepd_path()
+        self.flags = list(flags)
+        self.keep = keep
+        self.ports = list(ports) if ports else free_ports(2 * size)
+        self.own_ports = not ports
+        base = os.environ.get("LOCKSTEP_TEST_DIR") or os.path.join(ROOT, "build", "test-data")
+        if directory is None:
+            os.makedirs(base, exist_ok=True)
+            directory = tempfile.mkdtemp(prefix="cluster-", dir=base)
+        os.makedirs(directory, exist_ok=True)
+        self.dir = directory
+        self.nodes = [Node(self, i + 1, self.ports[i], self.ports[size + i]) for i in range(size)]
+
+    def __enter__(self):
+        try:
+            self.start()
+        except BaseException:
+            self.close(remove=False)
+            raise
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        if kind is not None:
+            print("cluster data and logs kept in %s" % self.dir)
+        self.close(remove=kind is None and not self.keep)
+
+    def members(self):
+        return ["%d %s:%d:%d" % (node.id, HOST, node.port, node.peer_port) for node in self.nodes]
+
+    def node(self, node_id):
+        return next(node for node in self.nodes if node.id == node_id)
+
+    def live(self):
+        return [node for node in self.nodes if node.alive() and not node.process.paused]
+
+    def start(self, timeout=20.0, flags=()):
+        """Start every node that does not run, wait until all know the same leader; returns it."""
+        for node in self.nodes:
+            if not node.alive():
+                node.start(flags)
+        return self.wait_leader(timeout, everywhere=True)
+
+    def leader(self):
+        """The node that says it leads, with the highest term if several do; None if none."""
+        best, best_term = None, -1
+        for node in self.live():
+            try:
+                status = node.status()
+            except (OSError, EOFError, RespError):
+                continue
+            if status["role"] == "leader" and status["term"] > best_term:
+                best, best_term = node, status["term"]
+        return best
+
+    def followers(self):
+        leader = self.leader()
+        return [node for node in self.live() if node is not leader]
+
+    def wait_leader(self, timeout=15.0, other_than=None, everywhere=False):
+        """Until a leader is known to a majority of all nodes (everywhere: to every live node); returns it."""
+
+        def agreed():
+            leader = self.leader()
+            if leader is None or leader is other_than:
+                return None
+            live = self.live()
+            known = sum(1 for node in live if node.status().get("leader") == leader.id)
+            need = len(live) if everywhere else len(self.nodes) // 2 + 1
+            return leader if known >= need else None
+
+        return wait_for(agreed, timeout, "a leader%s" % (" on every node" if everywhere else ""))
+
+    def wait_converged(self, timeout=20.0):
+        """Until every live node has applied the same index as the leader's last; returns that index."""
+
+        def converged():
+            statuses = [node.status() for node in self.live()]
+            goal = max(status["last"] for status in statuses)
+            return goal if all(status["applied"] == goal for status in statuses) else None
+
+        return wait_for(converged, timeout, "all live nodes to apply the same index")
+
+    def kill_all(self):
+        """kill -9 to all at once, then wait for all."""
+        running = [node for node in self.nodes if node.alive()]
+        for node in running:
+            node._drop_status_client()
+            node.process.signal(signal.SIGKILL)
+        for node in running:
+            node.kill()
+
+    def stop(self, timeout=15.0):
+        """SIGTERM to all; returns their exit statuses by id."""
+        running = [node for node in self.nodes if node.alive()]
+        for node in running:
+            if node.process.paused:
+                node.resume()
+            node.process.signal(signal.SIGTERM)
+        return {node.id: node.stop(timeout) for node in running}
+
+    def close(self, remove=True):
+        self.kill_all()
+        if self.own_ports:
+            release_ports(self.ports)
+        if remove:
+            shutil.rmtree(self.dir, ignore_errors=True)
