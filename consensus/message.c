@@ -1,0 +1,266 @@
+#include "consensus/message.h"
+
+#include <assert.h>
+#include <string.h>
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "frames are little-endian and copied as they are");
+
+/* Wire structs: naturally aligned, no padding, reserved bytes zero. */
+struct wire_head {
+    uint8_t channel, version, type, flags;
+    uint32_t count; /* APPEND: number of entries, else 0 */
+    uint64_t term;
+};
+static_assert(sizeof(struct wire_head) == 16, "wire format");
+
+struct wire_append {
+    uint64_t prev_index, prev_term, commit, stamp;
+};
+static_assert(sizeof(struct wire_append) == 32, "wire format");
+
+struct wire_result {
+    uint64_t rejected, last_index;
+    uint16_t features, capacity;
+    uint32_t reserved;
+};
+static_assert(sizeof(struct wire_result) == 24, "wire format");
+
+struct wire_vote {
+    uint64_t candidate, last_index, last_term;
+};
+static_assert(sizeof(struct wire_vote) == 24, "wire format");
+
+struct wire_vote_result {
+    uint16_t features, capacity;
+    uint32_t reserved;
+};
+static_assert(sizeof(struct wire_vote_result) == 8, "wire format");
+
+struct wire_timeout_now {
+    uint64_t last_index, last_term;
+};
+static_assert(sizeof(struct wire_timeout_now) == 16, "wire format");
+
+struct wire_ping {
+    uint64_t stamp;
+};
+static_assert(sizeof(struct wire_ping) == 8, "wire format");
+
+struct wire_echo {
+    uint64_t stamp, wall_ms, applied, digest_index, digest;
+};
+static_assert(sizeof(struct wire_echo) == 40, "wire format");
+static_assert(sizeof(struct wire_head) + sizeof(struct wire_echo) <= MESSAGE_HEAD_MAX, "head bound");
+
+struct wire_entry {
+    uint64_t term;
+    uint32_t len;
+    uint8_t type;
+    uint8_t reserved[3];
+};
+static_assert(sizeof(struct wire_entry) == MESSAGE_ENTRY_HEAD, "wire format");
+
+enum { FLAG_GRANTED = 1, FLAG_PRE_VOTE = 2, FLAG_DISRUPT = 4 };
+
+static size_t put(uint8_t *out, size_t at, const void *body, size_t len)
+{
+    memcpy(out + at, body, len);
+    return at + len;
+}
+
+static uint8_t encode_flags(const struct message *m)
+{
+    switch (m->type) {
+        case MESSAGE_VOTE:
+            return (uint8_t)((m->vote.disrupt_leader ? FLAG_DISRUPT : 0) | (m->vote.pre_vote ? FLAG_PRE_VOTE : 0));
+        case MESSAGE_VOTE_RESULT:
+            return (uint8_t)((m->vote_result.granted ? FLAG_GRANTED : 0) |
+                             (m->vote_result.pre_vote ? FLAG_PRE_VOTE : 0));
+        default:
+            return 0;
+    }
+}
+
+size_t message_encode(const struct message *m, void *head)
+{
+    uint8_t *out = head;
+    const struct wire_head h = {.channel = MESSAGE_CHANNEL,
+                                .version = MESSAGE_VERSION,
+                                .type = (uint8_t)m->type,
+                                .flags = encode_flags(m),
+                                .count = m->type == MESSAGE_APPEND ? m->append.n_entries : 0,
+                                .term = m->term};
+    size_t n = put(out, 0, &h, sizeof h);
+
+    switch (m->type) {
+        case MESSAGE_APPEND: {
+            const struct wire_append w = {m->append.prev_index, m->append.prev_term, m->append.commit,
+                                          m->append.stamp};
+            return put(out, n, &w, sizeof w);
+        }
+        case MESSAGE_APPEND_RESULT: {
+            const struct wire_result w = {.rejected = m->append_result.rejected,
+                                          .last_index = m->append_result.last_index,
+                                          .features = m->append_result.features,
+                                          .capacity = m->append_result.capacity};
+            return put(out, n, &w, sizeof w);
+        }
+        case MESSAGE_VOTE: {
+            const struct wire_vote w = {m->vote.candidate, m->vote.last_index, m->vote.last_term};
+            return put(out, n, &w, sizeof w);
+        }
+        case MESSAGE_VOTE_RESULT: {
+            const struct wire_vote_result w = {.features = m->vote_result.features,
+                                               .capacity = m->vote_result.capacity};
+            return put(out, n, &w, sizeof w);
+        }
+        case MESSAGE_TIMEOUT_NOW: {
+            const struct wire_timeout_now w = {m->timeout_now.last_index, m->timeout_now.last_term};
+            return put(out, n, &w, sizeof w);
+        }
+        case MESSAGE_PING: {
+            const struct wire_ping w = {m->ping.stamp};
+            return put(out, n, &w, sizeof w);
+        }
+        case MESSAGE_ECHO: {
+            const struct wire_echo w = {m->echo.stamp, m->echo.wall_ms, m->echo.applied, m->echo.digest_index,
+                                        m->echo.digest};
+            return put(out, n, &w, sizeof w);
+        }
+    }
+    assert(false);
+    return 0;
+}
+
+void message_encode_entry(const struct message_entry *entry, void *out)
+{
+    const struct wire_entry w = {.term = entry->term, .len = entry->len, .type = entry->type};
+
+    memcpy(out, &w, sizeof w);
+}
+
+/* Take the next `n` bytes of a frame; false if it ends before. */
+struct cursor {
+    const uint8_t *at;
+    size_t left;
+};
+
+static bool take(struct cursor *c, void *out, size_t n)
+{
+    if (c->left < n) {
+        return false;
+    }
+    memcpy(out, c->at, n);
+    c->at += n;
+    c->left -= n;
+    return true;
+}
+
+static bool decode_append(struct cursor *c, uint32_t count, struct message *m, struct message_entry *entries)
+{
+    struct wire_append w;
+
+    if (!take(c, &w, sizeof w) || count > MESSAGE_ENTRIES_MAX) {
+        return false;
+    }
+    m->append = (struct message_append){w.prev_index, w.prev_term, w.commit, w.stamp, count};
+    if ((w.prev_index == 0) != (w.prev_term == 0) || w.prev_term > m->term ||
+        w.prev_index > UINT64_MAX - MESSAGE_ENTRIES_MAX) {
+        return false;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        struct wire_entry e;
+        /* Terms in a log never fall and never exceed the leader's. */
+        const uint64_t floor = i == 0 ? w.prev_term : entries[i - 1].term;
+        if (!take(c, &e, sizeof e) || e.term == 0 || e.term < floor || e.term > m->term || e.type < 1 || e.type > 3) {
+            return false;
+        }
+        entries[i] = (struct message_entry){e.term, e.type, e.len, NULL};
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const size_t padded = message_padded(entries[i].len);
+        if (c->left < padded) {
+            return false;
+        }
+        entries[i].data = c->at;
+        c->at += padded;
+        c->left -= padded;
+    }
+    return true;
+}
+
+static bool decode_rest(struct cursor *c, uint8_t flags, struct message *m)
+{
+    switch (m->type) {
+        case MESSAGE_APPEND_RESULT: {
+            struct wire_result w;
+            if (!take(c, &w, sizeof w)) {
+                return false;
+            }
+            m->append_result = (struct message_append_result){w.rejected, w.last_index, w.features, w.capacity};
+            /* The core would otherwise compute an index above any log. */
+            return w.last_index < UINT64_MAX / 2 && w.rejected < UINT64_MAX / 2;
+        }
+        case MESSAGE_VOTE: {
+            struct wire_vote w;
+            if (!take(c, &w, sizeof w)) {
+                return false;
+            }
+            m->vote = (struct message_vote){w.candidate, w.last_index, w.last_term, (flags & FLAG_DISRUPT) != 0,
+                                            (flags & FLAG_PRE_VOTE) != 0};
+            return w.candidate != 0;
+        }
+        case MESSAGE_VOTE_RESULT: {
+            struct wire_vote_result w;
+            if (!take(c, &w, sizeof w)) {
+                return false;
+            }
+            m->vote_result = (struct message_vote_result){(flags & FLAG_GRANTED) != 0, (flags & FLAG_PRE_VOTE) != 0,
+                                                          w.features, w.capacity};
+            return true;
+        }
+        case MESSAGE_TIMEOUT_NOW: {
+            struct wire_timeout_now w;
+            if (!take(c, &w, sizeof w)) {
+                return false;
+            }
+            m->timeout_now = (struct message_timeout_now){w.last_index, w.last_term};
+            return true;
+        }
+        case MESSAGE_PING: {
+            struct wire_ping w;
+            if (!take(c, &w, sizeof w)) {
+                return false;
+            }
+            m->ping = (struct message_ping){w.stamp};
+            return w.stamp != 0;
+        }
+        case MESSAGE_ECHO: {
+            struct wire_echo w;
+            if (!take(c, &w, sizeof w)) {
+                return false;
+            }
+            m->echo = (struct message_echo){w.stamp, w.wall_ms, w.applied, w.digest_index, w.digest};
+            return w.stamp != 0;
+        }
+        default:
+            return false;
+    }
+}
+
+bool message_decode(const void *frame, size_t len, struct message *m, struct message_entry *entries)
+{
+    struct cursor c = {frame, len};
+    struct wire_head h;
+
+    if (!take(&c, &h, sizeof h) || h.channel != MESSAGE_CHANNEL || h.version != MESSAGE_VERSION || h.term == 0 ||
+        h.term >= UINT64_MAX / 2) {
+        return false;
+    }
+    m->type = (enum message_type)h.type;
+    m->term = h.term;
+    if (h.type == MESSAGE_APPEND) {
+        return decode_append(&c, h.count, m, entries) && c.left == 0;
+    }
+    return h.count == 0 && decode_rest(&c, h.flags, m) && c.left == 0;
+}

@@ -1,0 +1,105 @@
+/* The peer message codec: consensus frames to and from bytes. Pure: owns nothing, allocates nothing, knows nothing of
+ * the core. Every bound is checked on decoding; a frame that fails any check is refused whole.
+ * Format: docs/FORMATS.md, section Peer messages. */
+#ifndef LOCKSTEP_MESSAGE_H
+#define LOCKSTEP_MESSAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* First byte of every frame between nodes: who understands the rest. Other channels belong to cmd/. */
+#define MESSAGE_CHANNEL 1u
+#define MESSAGE_VERSION 1u
+
+/* Bounds of one APPEND frame. A single entry above the byte bound travels alone. */
+#define MESSAGE_ENTRIES_MAX 1024u
+#define MESSAGE_APPEND_BYTES 1048576u
+
+enum message_type {
+    MESSAGE_APPEND = 1,
+    MESSAGE_APPEND_RESULT,
+    MESSAGE_VOTE,
+    MESSAGE_VOTE_RESULT,
+    MESSAGE_TIMEOUT_NOW,
+    MESSAGE_PING, /* asks for an echo, carries nothing else */
+    MESSAGE_ECHO
+};
+
+struct message_entry {
+    uint64_t term;
+    uint8_t type; /* enum wal_entry_type */
+    uint32_t len;
+    const void *data;
+};
+
+struct message_append {
+    uint64_t prev_index, prev_term, commit;
+    uint64_t stamp;  /* the leader's send instant, unique and growing within the leader's life; 0: no echo wanted */
+    unsigned n_entries;
+};
+
+struct message_append_result {
+    uint64_t rejected, last_index;
+    uint16_t features, capacity;
+};
+
+struct message_vote {
+    uint64_t candidate, last_index, last_term;
+    bool disrupt_leader, pre_vote;
+};
+
+struct message_vote_result {
+    bool granted, pre_vote;
+    uint16_t features, capacity;
+};
+
+struct message_timeout_now {
+    uint64_t last_index, last_term;
+};
+
+struct message_ping {
+    uint64_t stamp;
+};
+
+struct message_echo {
+    uint64_t stamp;        /* of the frame being answered */
+    uint64_t wall_ms;      /* a sample of the sender's wall clock */
+    uint64_t applied;
+    uint64_t digest_index; /* newest checkpoint of the sender's digest history, 0: none */
+    uint64_t digest;
+};
+
+struct message {
+    enum message_type type;
+    uint64_t term;
+    union {
+        struct message_append append;
+        struct message_append_result append_result;
+        struct message_vote vote;
+        struct message_vote_result vote_result;
+        struct message_timeout_now timeout_now;
+        struct message_ping ping;
+        struct message_echo echo;
+    };
+};
+
+/* Largest encoded head of any message; APPEND adds MESSAGE_ENTRY_HEAD per entry and the padded data. */
+#define MESSAGE_HEAD_MAX 64u
+#define MESSAGE_ENTRY_HEAD 16u
+
+/* Encode everything but an APPEND's entries into `head` (MESSAGE_HEAD_MAX bytes); returns the length. */
+size_t message_encode(const struct message *message, void *head);
+/* Encode the table entry of one log entry (MESSAGE_ENTRY_HEAD bytes). All table entries follow the head, then the data
+ * of each entry in turn, each padded to message_padded(len). */
+void message_encode_entry(const struct message_entry *entry, void *out);
+static inline size_t message_padded(size_t len)
+{
+    return (len + 7) & ~(size_t)7;
+}
+
+/* Decode a frame. Entries of an APPEND are put into `entries` (MESSAGE_ENTRIES_MAX of them), their data borrowed from
+ * the frame. False: malformed. */
+bool message_decode(const void *frame, size_t len, struct message *message, struct message_entry *entries);
+
+#endif
