@@ -1,0 +1,84 @@
+# test: builds and runs all tests; ends with a line "N passed, N failed"
+#
+# usage: ./dev test [PART...]
+#
+# Parts, in this order by default: unit, sim (a few dozen seeds), fuzz (replay of the kept inputs), integration (real
+# processes), conformance (random commands, compared with redis-server). More of each: ./dev sim, ./dev fuzz,
+# tests/integration/run.py --help, tests/conformance/. Exits 1 if anything failed. Logs are kept in build/test-logs/.
+
+PARTS="unit sim fuzz integration conformance"
+PASSED=0
+FAILED=0
+
+part_unit() {
+    run_unit_tests "$BUILD"
+}
+
+part_sim() {
+    "$BUILD/tests/sim/sim" --seeds 60 --seed 1
+}
+
+part_fuzz() {
+    . "$ROOT/scripts/dev_fuzz.sh"
+    fuzz_replay
+}
+
+part_integration() {
+    python3 "$ROOT/tests/integration/run.py"
+}
+
+part_conformance() {
+    python3 "$ROOT/tests/conformance/run.py" --commands 20000
+}
+
+# All of ctest. Counts single tests inside the libcheck executables, not just executables.
+run_unit_tests() { # BUILD-DIRECTORY
+    local log=$1/Testing/Temporary/LastTest.log
+    ctest --test-dir "$1" --output-on-failure -j "$(nproc)" || true
+    python3 "$ROOT/scripts/count_ctest.py" "$log"
+}
+
+# run_part NAME FUNCTION: adds to PASSED and FAILED what the part's last "N passed, N failed" line says; a part that prints
+# none, or fails without saying so, counts as one.
+run_part() {
+    local name=$1 log=$BUILD/test-logs/$1.log status=0 line passed=0 failed=0 start=$SECONDS
+    shift
+    say "$name"
+    (set -e; "$@") 2>&1 | tee "$log" || status=$?
+    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1 || true)
+    if [ -n "$line" ]; then
+        passed=${line%% *}
+        failed=${line#*, }
+        failed=${failed%% *}
+    elif [ $status -eq 0 ]; then
+        passed=1
+    fi
+    [ $status -ne 0 ] && [ "$failed" -eq 0 ] && failed=1
+    PASSED=$((PASSED + passed))
+    FAILED=$((FAILED + failed))
+    SUMMARY+="$(printf '  %-12s %5d passed, %3d failed  %4d s' "$name" "$passed" "$failed" $((SECONDS - start)))"$'\n'
+}
+
+print_summary() {
+    printf '\n%s%d passed, %d failed\n' "$SUMMARY" "$PASSED" "$FAILED"
+    [ "$FAILED" -eq 0 ]
+}
+
+dev_test() {
+    local part parts=("$@") SUMMARY=
+    # shellcheck disable=SC2206
+    [ $# -eq 0 ] && parts=($PARTS)
+    for part in "${parts[@]}"; do
+        case " $PARTS " in
+        *" $part "*) ;;
+        *) die "no part '$part'; there are: $PARTS" ;;
+        esac
+    done
+    run_command deps
+    run_command build release
+    mkdir -p "$BUILD/test-logs"
+    for part in "${parts[@]}"; do
+        run_part "$part" "part_$part"
+    done
+    print_summary
+}
