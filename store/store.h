@@ -70,6 +70,8 @@ struct store_command {
     const char *summary;
     const char *complexity;
     void (*exec)(struct store *store, const struct iovec *argv, unsigned argc, struct store_reply *reply);
+    /* Of a container such as OBJECT: rows named "object|encoding", up to a NULL name. NULL: not a container. */
+    const struct store_command *subcommands;
 };
 /* Case-insensitive; NULL if unknown. */
 const struct store_command *store_command_find(const char *name, size_t len);
@@ -77,6 +79,13 @@ const struct store_command *store_command_find(const char *name, size_t len);
 const struct store_command *store_command_at(unsigned i);
 /* Redis's arity check. */
 bool store_command_arity_ok(const struct store_command *command, unsigned argc);
+/* All of Redis's checks before a command may be queued or executed: its arity and, for a container, the subcommand and
+ * its arity. Gives the error reply and false if one fails. */
+bool store_command_check(const struct store_command *command, const struct iovec *argv, unsigned argc,
+                         struct store_reply *reply);
+/* The row of a container's subcommand argv[1], NULL if there is none. */
+const struct store_command *store_subcommand_find(const struct store_command *command, const struct iovec *argv,
+                                                  unsigned argc);
 
 /* --- Entries: what goes into the log ------------------------------------------------------------------------------ */
 
