@@ -37,7 +37,7 @@ if(NOT RAFT_ASSERT_FOUND OR RAFT_ASSERT_VERSION VERSION_LESS 0.22)
     message(FATAL_ERROR "libraft with its assertions on, for the tests, not found. Run ./dev deps, which builds it.")
 endif()
 
-# Link lockstep_raft: a target whose LOCKSTEP_RAFT_ASSERT property is on gets the library with assertions. The packaged one
+# Link lockstep_raft: a target whose LOCKSTEP_RAFT_ASSERT property is on gets the one with assertions. The packaged one
 # has none, so a caller that breaks its contract would go unnoticed.
 define_property(TARGET PROPERTY LOCKSTEP_RAFT_ASSERT INITIALIZE_FROM_VARIABLE LOCKSTEP_RAFT_ASSERT
     BRIEF_DOCS "Use the libraft that checks its contract")

@@ -13,10 +13,10 @@ fuzz_names() {
     done
 }
 
-fuzz_replay() {
+fuzz_replay() { # BUILD-DIRECTORY
     local name passed=0 failed=0
     for name in $(fuzz_names); do
-        if "$BUILD/tests/fuzz/fuzz_$name" "$ROOT/tests/fuzz/corpus/$name"; then
+        if "$1/tests/fuzz/fuzz_$name" "$ROOT/tests/fuzz/corpus/$name"; then
             passed=$((passed + 1))
         else
             failed=$((failed + 1))

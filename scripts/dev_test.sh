@@ -1,26 +1,27 @@
 # test: builds and runs all tests; ends with a line "N passed, N failed"
 #
-# usage: ./dev test [PART...]
+# usage: ./dev test [--preset PRESET] [PART...]
 #
 # Parts, in this order by default: unit, sim (a few dozen seeds), fuzz (replay of the kept inputs), integration (real
 # processes), conformance (random commands, compared with redis-server). More of each: ./dev sim, ./dev fuzz,
-# tests/integration/run.py --help, tests/conformance/. Exits 1 if anything failed. Logs are kept in build/test-logs/.
+# tests/integration/run.py --help, tests/conformance/. Exits 1 if anything failed. Logs are kept in test-logs/ of the build
+# directory. --preset runs the parts with another build than release: asan, tsan, debug (see ./dev build).
 
 PARTS="unit sim fuzz integration conformance"
 PASSED=0
 FAILED=0
 
 part_unit() {
-    run_unit_tests "$BUILD"
+    run_unit_tests "$DIR"
 }
 
 part_sim() {
-    "$BUILD/tests/sim/sim" --seeds 60 --seed 1
+    "$DIR/tests/sim/sim" --seeds 60 --seed 1
 }
 
 part_fuzz() {
     . "$ROOT/scripts/dev_fuzz.sh"
-    fuzz_replay
+    fuzz_replay "$DIR"
 }
 
 part_integration() {
@@ -41,7 +42,7 @@ run_unit_tests() { # BUILD-DIRECTORY
 # run_part NAME FUNCTION: adds to PASSED and FAILED what the part's last "N passed, N failed" line says; a part that prints
 # none, or fails without saying so, counts as one.
 run_part() {
-    local name=$1 log=$BUILD/test-logs/$1.log status=0 line passed=0 failed=0 start=$SECONDS
+    local name=$1 log=$DIR/test-logs/$1.log status=0 line passed=0 failed=0 start=$SECONDS
     shift
     say "$name"
     (set -e; "$@") 2>&1 | tee "$log" || status=$?
@@ -65,7 +66,14 @@ print_summary() {
 }
 
 dev_test() {
-    local part parts=("$@") SUMMARY=
+    local part parts preset=release DIR=$BUILD SUMMARY=
+    if [ "${1:-}" = --preset ]; then
+        preset=${2:?--preset needs a name}
+        shift 2
+        [ "$preset" = release ] || DIR=$BUILD/$preset
+    fi
+    export LOCKSTEPD=$DIR/lockstepd
+    parts=("$@")
     # shellcheck disable=SC2206
     [ $# -eq 0 ] && parts=($PARTS)
     for part in "${parts[@]}"; do
@@ -75,8 +83,8 @@ dev_test() {
         esac
     done
     run_command deps
-    run_command build release
-    mkdir -p "$BUILD/test-logs"
+    run_command build "$preset"
+    mkdir -p "$DIR/test-logs"
     for part in "${parts[@]}"; do
         run_part "$part" "part_$part"
     done
