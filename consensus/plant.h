@@ -1,0 +1,22 @@
+/* Planted bugs: PLANT(x) is 0 in ordinary builds. With LOCKSTEP_PLANT the global selects the one rule that is broken,
+ * to show that the simulator catches it. */
+#ifndef LOCKSTEP_PLANT_H
+#define LOCKSTEP_PLANT_H
+
+enum plant {
+    PLANT_NONE,
+    PLANT_ACK_BEFORE_SYNC, /* entries count as persisted before the disk says so */
+    PLANT_SKIP_BARRIER,    /* a new leader reads before an entry of its term is applied */
+    PLANT_VOTE_TWICE,      /* the vote is not remembered across a restart */
+    PLANT_APPLY_TWICE,     /* an entry is applied again */
+    PLANT_STALE_READ       /* reads are not confirmed by a round of echoes */
+};
+
+#ifdef LOCKSTEP_PLANT
+extern int lockstep_plant;
+#define PLANT(x) (lockstep_plant == (int)(x))
+#else
+#define PLANT(x) (0)
+#endif
+
+#endif

@@ -1,0 +1,128 @@
+/* Committed entries go to the state machine in order: from the in-memory tail, or, after a restart, from disk in
+ * bounded steps with loop turns between them. */
+#include <assert.h>
+
+#include "consensus/replica_internal.h"
+
+static void note_digest(struct replica *r)
+{
+    if (r->applied % REPLICA_DIGEST_EVERY == 0) {
+        r->digests[r->digest_next % REPLICA_DIGEST_KEPT] =
+            (struct digest_point){r->applied, r->config.fsm->digest(r->config.fsm->ctx)};
+        r->digest_next++;
+    }
+}
+
+uint64_t replica_digest_at(const struct replica *r, uint64_t index, bool *known)
+{
+    for (unsigned i = 0; i < REPLICA_DIGEST_KEPT; i++) {
+        if (r->digests[i].index == index && index != 0) {
+            *known = true;
+            return r->digests[i].digest;
+        }
+    }
+    *known = false;
+    return 0;
+}
+
+void replica_check_digest(struct replica *r, const struct replica_peer *peer, uint64_t index, uint64_t digest)
+{
+    bool known;
+    const uint64_t own = replica_digest_at(r, index, &known);
+
+    if (known && own != digest) {
+        r->digest_mismatches++;
+        replica_log(r, 0, "content differs from node %llu at index %llu: digest %016llx here, %016llx there",
+                    (unsigned long long)peer->id, (unsigned long long)index, (unsigned long long)own,
+                    (unsigned long long)digest);
+    }
+}
+
+/* A committed change becomes the core's committed configuration. */
+static void apply_change(struct replica *r, uint64_t index, const void *data, size_t len)
+{
+    struct raft_event event = {.type = RAFT_CONFIGURATION};
+    const struct raft_buffer buf = {(void *)(uintptr_t)data, len};
+
+    if (raft_configuration_decode(&buf, &event.configuration.conf) != 0) {
+        replica_fail_stop(r, "a committed configuration entry can't be decoded", "run the version that wrote it");
+        return;
+    }
+    event.configuration.index = index;
+    if (replica_step(r, &event, REPLICA_FROM_CALLER) != 0) {
+        replica_fail_stop(r, "a committed configuration was refused by the core", "report this with the log");
+    }
+}
+
+static void apply_one(struct replica *r, uint64_t index, uint64_t term, uint8_t type, const void *data, size_t len,
+                      struct proposal *proposal)
+{
+    assert(index == r->applied + 1);
+    assert(index <= r->commit);
+    r->applied = index;
+    r->applied_term = term;
+    if (type == WAL_COMMAND) {
+        r->config.fsm->apply(r->config.fsm->ctx, index, term, data, len, proposal);
+        if (PLANT(PLANT_APPLY_TWICE) && proposal == NULL && index % 97 == 0) {
+            r->config.fsm->apply(r->config.fsm->ctx, index, term, data, len, NULL);
+        }
+    } else if (type == WAL_CHANGE) {
+        apply_change(r, index, data, len);
+    }
+    note_digest(r);
+}
+
+static void apply_read_cb(struct wal_read *read, enum wal_status status, const struct wal_entry *entries, unsigned n)
+{
+    struct replica *r = read->data;
+
+    r->apply_reading = false;
+    if (r->dead) {
+        return;
+    }
+    if (status != WAL_OK) {
+        replica_fail_stop(r, "a committed entry can't be read back from the log",
+                          "run this node again under a fresh id with an empty directory; keep this one for analysis");
+        return;
+    }
+    for (unsigned i = 0; i < n && entries[i].index <= r->commit && !r->dead; i++) {
+        apply_one(r, entries[i].index, entries[i].term, (uint8_t)entries[i].type, entries[i].data, entries[i].len,
+                  NULL);
+    }
+    replica_settle(r);
+}
+
+static void apply_from_disk(struct replica *r)
+{
+    const uint64_t first_in_memory = log_tail_first(&r->tail);
+    const uint64_t last = r->commit < first_in_memory ? r->commit : first_in_memory - 1;
+
+    r->apply_read.data = r;
+    r->apply_read.cb = apply_read_cb;
+    if (wal_read_start(r->wal, &r->apply_read, r->applied + 1, last, REPLICA_READ_BYTES, MESSAGE_ENTRIES_MAX) !=
+        WAL_OK) {
+        replica_fail_stop(r, "a committed entry can't be read back from the log", "see the message above");
+        return;
+    }
+    r->apply_reading = true;
+}
+
+void replica_apply_more(struct replica *r)
+{
+    while (r->applied < r->commit && !r->apply_reading && !r->dead) {
+        struct log_tail_entry *e = log_tail_at(&r->tail, r->applied + 1);
+        if (e == NULL) {
+            apply_from_disk(r);
+            return;
+        }
+        struct proposal *proposal = e->proposal;
+        e->proposal = NULL;
+        if (proposal != NULL) {
+            assert(r->inflight_bytes >= e->len);
+            r->inflight_bytes -= e->len;
+        }
+        apply_one(r, r->applied + 1, e->term, e->type, e->data, e->len, proposal);
+    }
+    const uint64_t durable = wal_durable(r->wal);
+    log_tail_trim(&r->tail, r->config.tail_bytes_max, r->applied < durable ? r->applied : durable);
+}

@@ -1,0 +1,144 @@
+/* Inside consensus/replica*.c: the replica's state. The only place besides them that may include raft.h. */
+#ifndef LOCKSTEP_REPLICA_INTERNAL_H
+#define LOCKSTEP_REPLICA_INTERNAL_H
+
+#include <raft.h>
+
+#include "consensus/cluster_clock.h"
+#include "consensus/log_tail.h"
+#include "consensus/message.h"
+#include "consensus/plant.h"
+#include "consensus/replica.h"
+#include "consensus/slots.h"
+#include "consensus/wal.h"
+
+/* Entries in flight to one follower; the byte bound is the link's queue and inflight_bytes_max. */
+#define REPLICA_ENTRIES_IN_FLIGHT 256u
+/* Disk reads for followers and for apply. */
+#define REPLICA_READ_BYTES (1024u * 1024)
+/* Digest history: one checkpoint every so many entries, so many kept. */
+#define REPLICA_DIGEST_EVERY 64u
+#define REPLICA_DIGEST_KEPT 64u
+/* Wall-clock samples older than this many election timeouts do not count. */
+#define REPLICA_SAMPLE_TIMEOUTS 3u
+
+struct replica_peer {
+    struct replica *replica;
+    uint64_t id;
+    char address[REPLICA_ADDRESS_MAX + 1];
+    bool voter;
+    bool connected;
+    uint64_t connection; /* newest incoming connection; frames of older ones are dropped */
+
+    /* Entries [want_next, want_last] are to be sent in order; empty when next > last. */
+    uint64_t want_next, want_last;
+    struct wal_read read; /* of entries that have left memory */
+    bool reading;
+    uint64_t sent_us; /* last APPEND or PING */
+
+    /* What the peer told the leader of this term; reset when a term begins. */
+    uint64_t echo_stamp;  /* largest stamp echoed, 0: none */
+    uint64_t echo_us;     /* when it arrived */
+    uint64_t stamp_sent;  /* newest stamp sent */
+    uint64_t wall_ms;     /* sample of its wall clock ... */
+    uint64_t wall_us;     /* ... and when it arrived, 0: none */
+    uint64_t applied;
+    uint64_t rtt_us;
+};
+
+struct digest_point {
+    uint64_t index, digest;
+};
+
+struct replica {
+    struct env *env;
+    struct replica_config config;
+    struct raft core;
+    bool core_open, started, dead;
+
+    struct slots *slots;
+    struct slots_state state;
+    struct wal *wal;
+    struct log_tail tail;
+    uint64_t stored;  /* highest index reported to the core as persisted */
+    uint64_t commit, applied;
+    uint64_t applied_term;
+    struct env_timer timer;
+    struct cluster_clock clock;
+
+    /* Apply from disk, after a restart. */
+    struct wal_read apply_read;
+    bool apply_reading;
+
+    struct replica_peer peers[REPLICA_SERVERS_MAX]; /* all servers of the newest configuration but this one */
+    unsigned n_peers;
+    unsigned n_voters;
+    bool is_voter;
+    struct replica_server servers[REPLICA_SERVERS_MAX]; /* the newest configuration */
+    unsigned n_servers;
+
+    int role_seen; /* core.state at the end of the last step */
+    uint64_t term_seen;
+    struct replica_told {
+        int role;
+        uint64_t term, leader;
+    } told; /* what the owner was told last */
+    uint64_t term_start_index; /* leader: index of the first entry of this term, 0 until it exists */
+    uint64_t last_stamp;       /* newest stamp given out */
+    uint64_t inflight_bytes;
+
+    struct replica_read *reads, *reads_tail; /* oldest first */
+    uint64_t round_stamp;                    /* of the PING round under way, 0: none */
+    uint64_t round_us;
+
+    struct digest_point digests[REPLICA_DIGEST_KEPT];
+    unsigned digest_next;
+
+    bool settling, settle_again;
+    uint64_t updates_with_entries; /* tells whether a step kept the entries it was given */
+    uint64_t no_room;              /* APPENDs taken as heartbeats because the disk is full */
+
+    /* Scratch for frames. */
+    struct message_entry entries[MESSAGE_ENTRIES_MAX];
+    struct raft_entry raft_entries[MESSAGE_ENTRIES_MAX];
+    uint8_t table[MESSAGE_ENTRIES_MAX * MESSAGE_ENTRY_HEAD];
+    struct iovec pieces[2 + 2 * MESSAGE_ENTRIES_MAX];
+
+    uint64_t entries_proposed, elections, reads_confirmed, read_rounds, frames_sent, frames_dropped, frames_received;
+    uint64_t digest_mismatches;
+};
+
+/* Where the data of entries in an update comes from. */
+enum replica_source {
+    REPLICA_FROM_FRAME,  /* borrowed from a frame: copy */
+    REPLICA_FROM_CALLER, /* malloc'd: take */
+};
+
+/* replica.c */
+int replica_step(struct replica *r, struct raft_event *event, enum replica_source source);
+void replica_settle(struct replica *r);
+void replica_fail_stop(struct replica *r, const char *what, const char *advice);
+void replica_log(struct replica *r, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+struct replica_peer *replica_peer_by_id(struct replica *r, uint64_t id);
+static inline bool replica_leads(const struct replica *r)
+{
+    return r->started && r->core.state == RAFT_LEADER;
+}
+
+/* replica_send.c */
+void replica_send_core(struct replica *r, const struct raft_message *message);
+bool replica_send(struct replica *r, struct replica_peer *peer, const struct message *message);
+void replica_peer_forget(struct replica_peer *peer); /* drop what was to be sent */
+uint64_t replica_stamp(struct replica *r);
+
+/* replica_apply.c */
+void replica_apply_more(struct replica *r);
+uint64_t replica_digest_at(const struct replica *r, uint64_t index, bool *known);
+void replica_check_digest(struct replica *r, const struct replica_peer *peer, uint64_t index, uint64_t digest);
+
+/* replica_read.c */
+void replica_reads_settle(struct replica *r);
+void replica_reads_fail(struct replica *r);
+void replica_reads_turn_end(struct replica *r);
+
+#endif

@@ -1,0 +1,305 @@
+/* Frames in. Every frame is decoded and bounded before the core sees it, and what the core would only assert is
+ * checked here: its packaged build has no assertions, and peers' bytes must never trip one. */
+#include <assert.h>
+#include <stdlib.h>
+
+#include "consensus/replica_internal.h"
+
+static void receive_core(struct replica *r, struct raft_message *m)
+{
+    struct raft_event event = {.type = RAFT_RECEIVE};
+
+    event.receive.message = m;
+    (void)replica_step(r, &event, REPLICA_FROM_FRAME);
+}
+
+static void send_echo(struct replica *r, struct replica_peer *peer, uint64_t stamp)
+{
+    struct message m = {.type = MESSAGE_ECHO, .term = r->core.current_term};
+    const unsigned newest = (r->digest_next + REPLICA_DIGEST_KEPT - 1) % REPLICA_DIGEST_KEPT;
+
+    m.echo = (struct message_echo){.stamp = stamp,
+                                   .wall_ms = r->env->ops->wall_ms(r->env),
+                                   .applied = r->applied,
+                                   .digest_index = r->digests[newest].index,
+                                   .digest = r->digests[newest].digest};
+    (void)replica_send(r, peer, &m);
+}
+
+/* "Delivered" is not "accepted": an echo says that this node was a follower of the sender in the frame's term. */
+static bool follows(const struct replica *r, uint64_t leader, uint64_t term)
+{
+    return r->core.state == RAFT_FOLLOWER && r->core.current_term == term &&
+           r->core.follower_state.current_leader.id == leader;
+}
+
+/* --- AppendEntries ------------------------------------------------------------------------------------------------ */
+
+/* Hand one piece of an AppendEntries to the core: `n` entries after prev. */
+static void append_piece(struct replica *r, const struct replica_peer *peer, const struct message *m,
+                         const struct message_entry *entries, uint64_t prev_index, uint64_t prev_term, unsigned n)
+{
+    struct raft_message message = {
+        .type = RAFT_APPEND_ENTRIES, .server_id = peer->id, .server_address = peer->address};
+    struct raft_append_entries *args = &message.append_entries;
+    /* The core wants a batch that it frees itself when it does not keep the entries. Their data is borrowed from the
+     * frame, so the batch is a token; after an update that kept entries the token is ours to free. */
+    void *token = NULL;
+
+    if (n > 0) {
+        token = malloc(1);
+        if (token == NULL) {
+            return; /* as if the frame had been lost */
+        }
+    }
+    for (unsigned i = 0; i < n; i++) {
+        r->raft_entries[i] = (struct raft_entry){.term = entries[i].term,
+                                                 .type = (enum raft_entry_type)entries[i].type,
+                                                 .buf = {(void *)(uintptr_t)entries[i].data, entries[i].len},
+                                                 .batch = token};
+    }
+    args->version = 2;
+    args->term = m->term;
+    args->prev_log_index = prev_index;
+    args->prev_log_term = prev_term;
+    args->leader_commit = m->append.commit;
+    args->entries = r->raft_entries;
+    args->n_entries = n;
+
+    struct raft_event event = {.type = RAFT_RECEIVE};
+    event.receive.message = &message;
+    const uint64_t kept_before = r->updates_with_entries;
+    (void)replica_step(r, &event, REPLICA_FROM_FRAME);
+    if (r->updates_with_entries != kept_before) {
+        free(token);
+    }
+}
+
+/* Split so that a configuration change is the first entry of its piece: the core records the index of the first new
+ * entry as the change's, and could not roll back otherwise. */
+static void append_pieces(struct replica *r, const struct replica_peer *peer, const struct message *m,
+                          const struct message_entry *entries, unsigned n)
+{
+    uint64_t prev_index = m->append.prev_index;
+    uint64_t prev_term = m->append.prev_term;
+    unsigned at = 0;
+
+    do {
+        unsigned end = at + 1;
+        while (end < n && entries[end].type != WAL_CHANGE) {
+            end++;
+        }
+        if (end > n) {
+            end = n;
+        }
+        append_piece(r, peer, m, entries + at, prev_index, prev_term, end - at);
+        if (end > at) {
+            prev_index += end - at;
+            prev_term = entries[end - 1].term;
+        }
+        at = end;
+    } while (at < n && !r->dead);
+}
+
+/* Data bytes that would be appended, with the records' own overhead. */
+static uint64_t append_bytes(const struct message_entry *entries, unsigned n)
+{
+    uint64_t bytes = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        bytes += entries[i].len + 128;
+    }
+    return bytes + ENV_BLOCK;
+}
+
+static void receive_append(struct replica *r, struct replica_peer *peer, const struct message *m)
+{
+    unsigned n = m->append.n_entries;
+
+    if (r->core.state == RAFT_LEADER && r->core.current_term == m->term) {
+        replica_log(r, 0, "node %llu claims to lead term %llu as well", (unsigned long long)peer->id,
+                    (unsigned long long)m->term);
+        return;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        if (r->entries[i].len > r->config.entry_bytes_max + 4096u) {
+            replica_log(r, 0, "an entry of %u bytes from node %llu is above this node's limit: configure the same "
+                        "limits on all nodes", r->entries[i].len, (unsigned long long)peer->id);
+            n = i;
+            break;
+        }
+    }
+    /* A full disk: take the message as a heartbeat, so that this node stays a follower that reads and votes. */
+    if (n > 0 && wal_room(r->wal) < append_bytes(r->entries, n)) {
+        r->no_room++;
+        n = 0;
+    }
+    append_pieces(r, peer, m, r->entries, n);
+    if (!r->dead && m->append.stamp != 0 && follows(r, peer->id, m->term)) {
+        send_echo(r, peer, m->append.stamp);
+    }
+}
+
+static void receive_append_result(struct replica *r, struct replica_peer *peer, const struct message *m)
+{
+    raft_index match = 0;
+    struct raft_message message = {
+        .type = RAFT_APPEND_ENTRIES_RESULT, .server_id = peer->id, .server_address = peer->address};
+
+    if (r->core.state != RAFT_LEADER && m->term <= r->core.current_term) {
+        return;
+    }
+    /* A rejection from before what the peer has confirmed since is stale; the core would step its progress back below
+     * the match index, from which it never recovers. */
+    if (r->core.state == RAFT_LEADER && m->term == r->core.current_term && m->append_result.rejected > 0 &&
+        raft_match_index(&r->core, peer->id, &match) == 0 && m->append_result.last_index < match) {
+        return;
+    }
+    message.append_entries_result = (struct raft_append_entries_result){.version = 1,
+                                                                        .term = m->term,
+                                                                        .rejected = m->append_result.rejected,
+                                                                        .last_log_index = m->append_result.last_index,
+                                                                        .features = m->append_result.features,
+                                                                        .capacity = m->append_result.capacity};
+    receive_core(r, &message);
+}
+
+/* --- Votes -------------------------------------------------------------------------------------------------------- */
+
+static void receive_vote(struct replica *r, struct replica_peer *peer, const struct message *m)
+{
+    struct raft_message message = {.type = RAFT_REQUEST_VOTE, .server_id = peer->id, .server_address = peer->address};
+
+    if (m->vote.candidate != peer->id) {
+        return;
+    }
+    message.request_vote = (struct raft_request_vote){.version = 2,
+                                                      .term = m->term,
+                                                      .candidate_id = m->vote.candidate,
+                                                      .last_log_index = m->vote.last_index,
+                                                      .last_log_term = m->vote.last_term,
+                                                      .disrupt_leader = m->vote.disrupt_leader,
+                                                      .pre_vote = m->vote.pre_vote};
+    receive_core(r, &message);
+}
+
+static void receive_vote_result(struct replica *r, struct replica_peer *peer, const struct message *m)
+{
+    struct raft_message message = {
+        .type = RAFT_REQUEST_VOTE_RESULT, .server_id = peer->id, .server_address = peer->address};
+
+    /* The core reads candidate state before it looks at its role. A higher term in a refusal is learnt from the next
+     * AppendEntries or vote request instead. */
+    if (r->core.state != RAFT_CANDIDATE) {
+        return;
+    }
+    /* A granted pre-vote can't be for a later term than the one asked for; the core only asserts it. */
+    if (r->core.candidate_state.in_pre_vote && m->vote_result.granted && m->term > r->core.current_term + 1) {
+        return;
+    }
+    message.request_vote_result = (struct raft_request_vote_result){.version = 2,
+                                                                    .term = m->term,
+                                                                    .vote_granted = m->vote_result.granted,
+                                                                    .pre_vote = m->vote_result.pre_vote,
+                                                                    .features = m->vote_result.features,
+                                                                    .capacity = m->vote_result.capacity};
+    receive_core(r, &message);
+}
+
+static void receive_timeout_now(struct replica *r, struct replica_peer *peer, const struct message *m)
+{
+    struct raft_message message = {.type = RAFT_TIMEOUT_NOW, .server_id = peer->id, .server_address = peer->address};
+
+    if (m->term != r->core.current_term) {
+        return; /* delayed, or from a leader that this node does not follow yet */
+    }
+    message.timeout_now = (struct raft_timeout_now){.version = 1,
+                                                    .term = m->term,
+                                                    .last_log_index = m->timeout_now.last_index,
+                                                    .last_log_term = m->timeout_now.last_term};
+    receive_core(r, &message);
+}
+
+/* --- Echoes ------------------------------------------------------------------------------------------------------- */
+
+static void receive_echo(struct replica *r, struct replica_peer *peer, const struct message *m)
+{
+    const uint64_t now_us = r->env->ops->now_us(r->env);
+
+    if (r->core.state != RAFT_LEADER || m->term != r->core.current_term || m->echo.stamp > r->last_stamp) {
+        return;
+    }
+    if (m->echo.stamp > peer->echo_stamp) {
+        const uint64_t rtt_us = now_us > m->echo.stamp ? now_us - m->echo.stamp : 0;
+        peer->echo_stamp = m->echo.stamp;
+        peer->rtt_us = peer->rtt_us == 0 ? rtt_us : (peer->rtt_us * 7 + rtt_us) / 8;
+    }
+    peer->echo_us = now_us;
+    peer->wall_ms = m->echo.wall_ms;
+    peer->wall_us = now_us;
+    if (m->echo.applied > peer->applied) {
+        peer->applied = m->echo.applied;
+    }
+    if (m->echo.digest_index != 0) {
+        replica_check_digest(r, peer, m->echo.digest_index, m->echo.digest);
+    }
+}
+
+/* --- Dispatch ----------------------------------------------------------------------------------------------------- */
+
+bool replica_receive(struct replica *r, uint64_t from, uint64_t connection, const void *frame, size_t len)
+{
+    struct message m;
+
+    if (!message_decode(frame, len, &m, r->entries)) {
+        return false;
+    }
+    struct replica_peer *peer = replica_peer_by_id(r, from);
+    if (r->dead || !r->started || peer == NULL || connection < peer->connection) {
+        return true; /* dropped, as the network may */
+    }
+    peer->connection = connection;
+    r->frames_received++;
+    switch (m.type) {
+        case MESSAGE_APPEND:
+            receive_append(r, peer, &m);
+            break;
+        case MESSAGE_APPEND_RESULT:
+            receive_append_result(r, peer, &m);
+            break;
+        case MESSAGE_VOTE:
+            receive_vote(r, peer, &m);
+            break;
+        case MESSAGE_VOTE_RESULT:
+            receive_vote_result(r, peer, &m);
+            break;
+        case MESSAGE_TIMEOUT_NOW:
+            receive_timeout_now(r, peer, &m);
+            break;
+        case MESSAGE_PING:
+            if (follows(r, peer->id, m.term)) {
+                send_echo(r, peer, m.ping.stamp);
+            }
+            break;
+        case MESSAGE_ECHO:
+            receive_echo(r, peer, &m);
+            break;
+    }
+    if (!r->dead) {
+        replica_settle(r);
+    }
+    return true;
+}
+
+void replica_peer_state(struct replica *r, uint64_t id, bool connected)
+{
+    struct replica_peer *peer = replica_peer_by_id(r, id);
+
+    if (peer == NULL) {
+        return;
+    }
+    peer->connected = connected;
+    if (!connected) {
+        replica_peer_forget(peer);
+    }
+}

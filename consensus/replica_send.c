@@ -1,0 +1,239 @@
+/* Frames out. The core says "entries from here on to that server" and keeps no payload; here they are found, in memory
+ * or on disk, and sent in order as one or more frames bounded by bytes and count.
+ *
+ * Per peer there is one range of entries still to be sent. The core's messages to a peer in pipeline mode are
+ * contiguous, so each extends the range; a message that does not continue it (the core rewound after a rejection)
+ * replaces it. A dropped frame empties the range: the core learns of the gap from the follower's next rejection. */
+#include <assert.h>
+#include <string.h>
+
+#include "consensus/replica_internal.h"
+
+static void pump(struct replica *r, struct replica_peer *peer);
+
+uint64_t replica_stamp(struct replica *r)
+{
+    const uint64_t now = r->env->ops->now_us(r->env);
+
+    r->last_stamp = now > r->last_stamp ? now : r->last_stamp + 1;
+    return r->last_stamp;
+}
+
+static bool send_pieces(struct replica *r, struct replica_peer *peer, const struct iovec *pieces, unsigned n)
+{
+    if (!r->env->ops->send(r->env, peer->id, pieces, n)) {
+        r->frames_dropped++;
+        return false;
+    }
+    r->frames_sent++;
+    return true;
+}
+
+bool replica_send(struct replica *r, struct replica_peer *peer, const struct message *message)
+{
+    uint8_t head[MESSAGE_HEAD_MAX];
+    const struct iovec piece = {head, message_encode(message, head)};
+
+    return send_pieces(r, peer, &piece, 1);
+}
+
+/* An echo is asked for when a read waits for one, and at least every half heartbeat: clocks and digests ride on it. */
+static uint64_t stamp_for(struct replica *r, struct replica_peer *peer, uint64_t now_us)
+{
+    const bool read_waits = r->reads_tail != NULL && r->reads_tail->start_us >= peer->stamp_sent;
+    const uint64_t half_us = (uint64_t)r->config.heartbeat_ms * 500;
+
+    if (!read_waits && peer->stamp_sent != 0 && now_us < peer->stamp_sent + half_us) {
+        return 0;
+    }
+    peer->stamp_sent = replica_stamp(r);
+    return peer->stamp_sent;
+}
+
+/* Send entries[0..n) as one frame after `prev_index`. */
+static bool send_append(struct replica *r, struct replica_peer *peer, uint64_t prev_index,
+                        const struct message_entry *entries, unsigned n)
+{
+    static const uint8_t zeros[8];
+    const uint64_t now_us = r->env->ops->now_us(r->env);
+    struct message m = {.type = MESSAGE_APPEND, .term = r->core.current_term};
+    uint8_t head[MESSAGE_HEAD_MAX];
+    unsigned k = 0;
+
+    assert(n <= MESSAGE_ENTRIES_MAX);
+    m.append = (struct message_append){.prev_index = prev_index,
+                                       .prev_term = prev_index == 0 ? 0 : wal_term_of(r->wal, prev_index),
+                                       .commit = r->core.commit_index,
+                                       .stamp = stamp_for(r, peer, now_us),
+                                       .n_entries = n};
+    assert(prev_index == 0 || m.append.prev_term != 0);
+    r->pieces[k++] = (struct iovec){head, message_encode(&m, head)};
+    r->pieces[k++] = (struct iovec){r->table, n * MESSAGE_ENTRY_HEAD};
+    for (unsigned i = 0; i < n; i++) {
+        message_encode_entry(&entries[i], r->table + i * MESSAGE_ENTRY_HEAD);
+        r->pieces[k++] = (struct iovec){(void *)(uintptr_t)entries[i].data, entries[i].len};
+        const size_t pad = message_padded(entries[i].len) - entries[i].len;
+        if (pad > 0) {
+            r->pieces[k++] = (struct iovec){(void *)(uintptr_t)zeros, pad};
+        }
+    }
+    peer->sent_us = now_us;
+    return send_pieces(r, peer, r->pieces, k);
+}
+
+void replica_peer_forget(struct replica_peer *peer)
+{
+    peer->want_next = 1;
+    peer->want_last = 0;
+}
+
+static bool wants(const struct replica_peer *peer)
+{
+    return peer->want_next <= peer->want_last;
+}
+
+static void read_cb(struct wal_read *read, enum wal_status status, const struct wal_entry *entries, unsigned n)
+{
+    struct replica_peer *peer = read->data;
+    struct replica *r = peer->replica;
+
+    peer->reading = false;
+    if (r->dead) {
+        return;
+    }
+    if (status == WAL_CORRUPT) {
+        replica_fail_stop(r, "the log is damaged at a durable entry",
+                          "run this node again under a fresh id with an empty directory; keep this one for analysis");
+        return;
+    }
+    if (!replica_leads(r) || status != WAL_OK) {
+        replica_peer_forget(peer);
+        return;
+    }
+    if (n > 0 && wants(peer) && entries[0].index == peer->want_next) {
+        unsigned k = 0;
+        for (; k < n && k < MESSAGE_ENTRIES_MAX && entries[k].index <= peer->want_last; k++) {
+            r->entries[k] = (struct message_entry){entries[k].term, (uint8_t)entries[k].type,
+                                                   (uint32_t)entries[k].len, entries[k].data};
+        }
+        if (!send_append(r, peer, peer->want_next - 1, r->entries, k)) {
+            replica_peer_forget(peer);
+            return;
+        }
+        peer->want_next += k;
+    }
+    pump(r, peer);
+}
+
+/* Start reading what has left memory. */
+static void pump_from_disk(struct replica *r, struct replica_peer *peer)
+{
+    const uint64_t first_in_memory = log_tail_first(&r->tail);
+    const uint64_t last = peer->want_last < first_in_memory ? peer->want_last : first_in_memory - 1;
+
+    peer->read.data = peer;
+    peer->read.cb = read_cb;
+    if (wal_read_start(r->wal, &peer->read, peer->want_next, last, REPLICA_READ_BYTES, MESSAGE_ENTRIES_MAX) != WAL_OK) {
+        replica_peer_forget(peer);
+        return;
+    }
+    peer->reading = true;
+}
+
+/* Send as much of the wanted range as is at hand. */
+static void pump(struct replica *r, struct replica_peer *peer)
+{
+    while (wants(peer)) {
+        size_t bytes = 0;
+        unsigned n = 0;
+        for (uint64_t i = peer->want_next; i <= peer->want_last && n < MESSAGE_ENTRIES_MAX; i++, n++) {
+            const struct log_tail_entry *e = log_tail_at(&r->tail, i);
+            if (e == NULL || (n > 0 && bytes + e->len > MESSAGE_APPEND_BYTES)) {
+                break;
+            }
+            r->entries[n] = (struct message_entry){e->term, e->type, e->len, e->data};
+            bytes += e->len;
+        }
+        if (n == 0) {
+            pump_from_disk(r, peer);
+            return;
+        }
+        if (!send_append(r, peer, peer->want_next - 1, r->entries, n)) {
+            replica_peer_forget(peer);
+            return;
+        }
+        peer->want_next += n;
+    }
+}
+
+static void send_entries(struct replica *r, struct replica_peer *peer, const struct raft_append_entries *args)
+{
+    const uint64_t prev = args->prev_log_index;
+
+    if (args->n_entries == 0) {
+        const uint64_t now_us = r->env->ops->now_us(r->env);
+        /* While data flows it serves as heartbeat; and at the limit of entries in flight the core sends an empty
+         * message at each proposal: one every half heartbeat is enough. */
+        const bool recent = now_us < peer->sent_us + (uint64_t)r->config.heartbeat_ms * 500;
+        if (!peer->reading && !(recent && peer->echo_stamp != 0)) {
+            (void)send_append(r, peer, prev, NULL, 0);
+        }
+        return;
+    }
+    if (wants(peer) && prev == peer->want_last) {
+        peer->want_last += args->n_entries;
+    } else {
+        peer->want_next = prev + 1;
+        peer->want_last = prev + args->n_entries;
+    }
+    if (!peer->reading) {
+        pump(r, peer);
+    }
+}
+
+void replica_send_core(struct replica *r, const struct raft_message *m)
+{
+    struct replica_peer *peer = replica_peer_by_id(r, m->server_id);
+    struct message out = {.term = r->core.current_term};
+
+    if (peer == NULL) {
+        return; /* removed meanwhile */
+    }
+    switch (m->type) {
+        case RAFT_APPEND_ENTRIES:
+            send_entries(r, peer, &m->append_entries);
+            return;
+        case RAFT_APPEND_ENTRIES_RESULT:
+            out.type = MESSAGE_APPEND_RESULT;
+            out.term = m->append_entries_result.term;
+            out.append_result = (struct message_append_result){
+                m->append_entries_result.rejected, m->append_entries_result.last_log_index,
+                m->append_entries_result.features, m->append_entries_result.capacity};
+            break;
+        case RAFT_REQUEST_VOTE:
+            out.type = MESSAGE_VOTE;
+            out.term = m->request_vote.term;
+            out.vote = (struct message_vote){m->request_vote.candidate_id, m->request_vote.last_log_index,
+                                             m->request_vote.last_log_term, m->request_vote.disrupt_leader,
+                                             m->request_vote.pre_vote};
+            break;
+        case RAFT_REQUEST_VOTE_RESULT:
+            out.type = MESSAGE_VOTE_RESULT;
+            out.term = m->request_vote_result.term;
+            out.vote_result = (struct message_vote_result){
+                m->request_vote_result.vote_granted, m->request_vote_result.pre_vote,
+                m->request_vote_result.features, m->request_vote_result.capacity};
+            break;
+        case RAFT_TIMEOUT_NOW:
+            out.type = MESSAGE_TIMEOUT_NOW;
+            out.term = m->timeout_now.term;
+            out.timeout_now =
+                (struct message_timeout_now){m->timeout_now.last_log_index, m->timeout_now.last_log_term};
+            break;
+        case RAFT_INSTALL_SNAPSHOT:
+            /* The log is never dropped before snapshots exist, so the core has no reason to ask. */
+            replica_log(r, 0, "the core asks for a snapshot to %llu, but none can exist", m->server_id);
+            return;
+    }
+    (void)replica_send(r, peer, &out);
+}
