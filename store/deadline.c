@@ -1,0 +1,136 @@
+/* A 4-ary heap in chunks, so that it grows without copying. */
+#include "store/deadline.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define CHUNK 256u
+#define WAYS 4u
+
+static inline struct deadline *at(const struct deadlines *deadlines, uint32_t i) {
+    return &deadlines->chunks[i / CHUNK][i % CHUNK];
+}
+
+static bool sooner(const struct deadline *a, const struct deadline *b) {
+    if (a->at_ms != b->at_ms) {
+        return a->at_ms < b->at_ms;
+    }
+    struct key_view x;
+    struct key_view y;
+    key_view(a->key, &x);
+    key_view(b->key, &y);
+    int order = memcmp(x.name, y.name, x.name_len < y.name_len ? x.name_len : y.name_len);
+    return order != 0 ? order < 0 : x.name_len < y.name_len;
+}
+
+static void put(struct deadlines *deadlines, uint32_t i, struct deadline deadline) {
+    *at(deadlines, i) = deadline;
+    key_place_set(deadline.key, i);
+}
+
+/* Both find the place of `deadline`, with a hole at `i`. */
+static void sift_up(struct deadlines *deadlines, uint32_t i, struct deadline deadline) {
+    while (i > 0) {
+        uint32_t parent = (i - 1) / WAYS;
+        if (!sooner(&deadline, at(deadlines, parent))) {
+            break;
+        }
+        put(deadlines, i, *at(deadlines, parent));
+        i = parent;
+    }
+    put(deadlines, i, deadline);
+}
+
+static void sift_down(struct deadlines *deadlines, uint32_t i, struct deadline deadline) {
+    for (;;) {
+        uint64_t child = (uint64_t)i * WAYS + 1;
+        if (child >= deadlines->n) {
+            break;
+        }
+        uint32_t best = (uint32_t)child;
+        for (uint64_t c = child + 1; c < child + WAYS && c < deadlines->n; c++) {
+            if (sooner(at(deadlines, (uint32_t)c), at(deadlines, best))) {
+                best = (uint32_t)c;
+            }
+        }
+        if (!sooner(at(deadlines, best), &deadline)) {
+            break;
+        }
+        put(deadlines, i, *at(deadlines, best));
+        i = best;
+    }
+    put(deadlines, i, deadline);
+}
+
+static void settle(struct deadlines *deadlines, uint32_t i, struct deadline deadline) {
+    if (i > 0 && sooner(&deadline, at(deadlines, (i - 1) / WAYS))) {
+        sift_up(deadlines, i, deadline);
+    } else {
+        sift_down(deadlines, i, deadline);
+    }
+}
+
+void deadlines_init(struct deadlines *deadlines, struct memory *memory) {
+    *deadlines = (struct deadlines){.memory = memory};
+}
+
+void deadlines_fini(struct deadlines *deadlines) {
+    free(deadlines->chunks);
+    deadlines->chunks = NULL;
+}
+
+void deadlines_add(struct deadlines *deadlines, struct key *key, uint64_t at_ms) {
+    assert(key_has_deadline(key));
+    assert(deadlines->n < UINT32_MAX);
+    uint32_t i = deadlines->n;
+    if (i / CHUNK == deadlines->n_chunks) {
+        if (deadlines->n_chunks == deadlines->chunks_capacity) {
+            deadlines->chunks_capacity = deadlines->chunks_capacity == 0 ? 4 : 2 * deadlines->chunks_capacity;
+            deadlines->chunks = realloc(deadlines->chunks, deadlines->chunks_capacity * sizeof *deadlines->chunks);
+            if (deadlines->chunks == NULL) {
+                abort();
+            }
+        }
+        deadlines->chunks[deadlines->n_chunks++] = memory_alloc(deadlines->memory, CHUNK * sizeof(struct deadline));
+    }
+    deadlines->n++;
+    key_deadline_set(key, at_ms);
+    sift_up(deadlines, i, (struct deadline){.at_ms = at_ms, .key = key});
+}
+
+void deadlines_remove(struct deadlines *deadlines, const struct key *key) {
+    uint32_t i = key_place_get(key);
+    assert(i < deadlines->n);
+    assert(at(deadlines, i)->key == key);
+    deadlines->n--;
+    struct deadline last = *at(deadlines, deadlines->n);
+    if (i != deadlines->n) {
+        settle(deadlines, i, last);
+    }
+    /* One chunk is kept in reserve. */
+    if (deadlines->n_chunks > 1 && deadlines->n <= (deadlines->n_chunks - 2) * CHUNK) {
+        memory_release(deadlines->memory, deadlines->chunks[--deadlines->n_chunks], CHUNK * sizeof(struct deadline));
+    }
+}
+
+void deadlines_change(struct deadlines *deadlines, struct key *key, uint64_t at_ms) {
+    uint32_t i = key_place_get(key);
+    assert(i < deadlines->n);
+    assert(at(deadlines, i)->key == key);
+    key_deadline_set(key, at_ms);
+    settle(deadlines, i, (struct deadline){.at_ms = at_ms, .key = key});
+}
+
+void deadlines_moved(struct deadlines *deadlines, struct key *key) {
+    uint32_t i = key_place_get(key);
+    assert(i < deadlines->n);
+    at(deadlines, i)->key = key;
+}
+
+const struct deadline *deadlines_first(const struct deadlines *deadlines) {
+    return deadlines->n > 0 ? at(deadlines, 0) : NULL;
+}
+
+size_t deadlines_bytes(const struct deadlines *deadlines) {
+    return deadlines->n_chunks * CHUNK * sizeof(struct deadline) + deadlines->chunks_capacity * sizeof *deadlines->chunks;
+}

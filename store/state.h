@@ -1,0 +1,27 @@
+/* Inside store/: what a store is made of. Only keyspace*.c and store.c look inside; command families use keyspace.h. */
+#ifndef LOCKSTEP_STATE_H
+#define LOCKSTEP_STATE_H
+
+#include "store/deadline.h"
+#include "store/keyspace.h"
+#include "store/memory.h"
+#include "store/table.h"
+
+struct store {
+    struct table table;
+    struct deadlines deadlines;
+    struct memory *memory;
+    uint64_t time_ms;
+    uint64_t revision;
+    uint64_t key_digests;   /* sum of the digests of all keys */
+    uint64_t logical_bytes; /* see store_memory */
+    uint64_t read_random;   /* state of keyspace_read_random; not content */
+    struct store_stats stats;
+    struct iovec *argv; /* reused by apply */
+    unsigned argv_capacity;
+};
+
+void keyspace_init(struct store *store, const struct store_config *config);
+void keyspace_fini(struct store *store);
+
+#endif

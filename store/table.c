@@ -1,0 +1,405 @@
+#include "store/table.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#define CHUNK_SEGMENTS 256u
+/* Keys per segment on average; one that is due to be split holds twice as many, in slots that still fit a small block.
+ * More makes a split longer, fewer makes more descriptors. */
+#define SEGMENT_KEYS 192u
+#define SEGMENT_CAPACITY_MIN 16u
+#define CAPACITY_UNIT 16u
+/* A segment grows when more than this of 256 of its slots are used, to where GROWN of 256 are; it shrinks below SPARSE. */
+#define FILL_MAX 236u
+#define FILL_GROWN 224u
+#define FILL_SPARSE 176u
+#define POINTER_MASK ((UINT64_C(1) << 48) - 1)
+/* Cursors are the upper 48 bits of a point, so that clients which read them as signed numbers can. */
+#define CURSOR_SHIFT 16u
+#define DEPTH_MAX (48u - 16u - 1u)
+
+/* --- Points and places -------------------------------------------------------------------------------------------- */
+
+static inline uint64_t reverse64(uint64_t v) {
+    v = (v >> 1 & UINT64_C(0x5555555555555555)) | (v & UINT64_C(0x5555555555555555)) << 1;
+    v = (v >> 2 & UINT64_C(0x3333333333333333)) | (v & UINT64_C(0x3333333333333333)) << 2;
+    v = (v >> 4 & UINT64_C(0x0f0f0f0f0f0f0f0f)) | (v & UINT64_C(0x0f0f0f0f0f0f0f0f)) << 4;
+    return __builtin_bswap64(v);
+}
+
+uint64_t table_hash(const struct table *table, const void *name, size_t len) {
+    return XXH3_64bits_withSeed(name, len, table->seed);
+}
+
+static inline struct segment *segment_at(const struct table *table, uint32_t i) {
+    return &table->chunks[i / CHUNK_SEGMENTS][i % CHUNK_SEGMENTS];
+}
+
+/* How many low bits of the hash say that it belongs to segment i. */
+static inline unsigned segment_depth(const struct table *table, uint32_t i) {
+    uint32_t half = UINT32_C(1) << table->depth;
+    return table->depth + (i >= half || i < table->n_segments - half ? 1u : 0u);
+}
+
+static inline uint32_t segment_of(const struct table *table, uint64_t hash) {
+    uint32_t half = UINT32_C(1) << table->depth;
+    uint32_t i = (uint32_t)hash & (2 * half - 1);
+    return i < table->n_segments ? i : i & (half - 1);
+}
+
+static inline unsigned tag_of(uint64_t hash, unsigned depth) {
+    uint32_t v = (uint32_t)(hash >> depth) & 0xffffu;
+    v = (v >> 1 & 0x5555u) | (v & 0x5555u) << 1;
+    v = (v >> 2 & 0x3333u) | (v & 0x3333u) << 2;
+    v = (v >> 4 & 0x0f0fu) | (v & 0x0f0fu) << 4;
+    return (v >> 8 | v << 8) & 0xffffu;
+}
+
+static inline uint64_t slot_make(const struct key *key, unsigned tag) {
+    uint64_t address = (uint64_t)(uintptr_t)key;
+    assert((address & ~POINTER_MASK) == 0);
+    return address | (uint64_t)tag << 48;
+}
+
+static inline struct key *slot_key(uint64_t slot) {
+    return (struct key *)(uintptr_t)(slot & POINTER_MASK);
+}
+
+static inline unsigned slot_tag(uint64_t slot) {
+    return (unsigned)(slot >> 48);
+}
+
+/* Where a tag's run begins; grows with the tag. */
+static inline unsigned home_of(unsigned tag, unsigned capacity) {
+    return tag * capacity >> 16;
+}
+
+/* How far the slot at `place` is from where it would like to be. */
+static inline unsigned slot_distance(uint64_t slot, unsigned place, unsigned capacity) {
+    unsigned home = home_of(slot_tag(slot), capacity);
+    return place >= home ? place - home : place + capacity - home;
+}
+
+/* --- Segments ----------------------------------------------------------------------------------------------------- */
+
+static unsigned capacity_for(unsigned n, unsigned fill) {
+    unsigned slots = (n * 256 + fill - 1) / fill;
+    unsigned capacity = (slots + CAPACITY_UNIT - 1) / CAPACITY_UNIT * CAPACITY_UNIT;
+    return capacity < SEGMENT_CAPACITY_MIN ? SEGMENT_CAPACITY_MIN : capacity;
+}
+
+static void segment_open(struct table *table, struct segment *segment, unsigned capacity) {
+    assert(capacity <= UINT16_MAX);
+    size_t bytes = capacity * sizeof *segment->slots;
+    segment->slots = memory_alloc(table->memory, bytes);
+    memset(segment->slots, 0, bytes);
+    segment->capacity = (uint16_t)capacity;
+    segment->n = 0;
+    table->slot_bytes += bytes;
+}
+
+static void segment_close(struct table *table, struct segment *segment) {
+    size_t bytes = segment->capacity * sizeof *segment->slots;
+    memory_release(table->memory, segment->slots, bytes);
+    table->slot_bytes -= bytes;
+    segment->slots = NULL;
+}
+
+/* Slots of a run lie in the order of their tags. There must be room. */
+static void segment_put(struct segment *segment, uint64_t slot) {
+    unsigned capacity = segment->capacity;
+    assert(segment->n < capacity);
+    unsigned tag = slot_tag(slot);
+    unsigned place = home_of(tag, capacity);
+    unsigned distance = 0;
+    while (segment->slots[place] != 0) {
+        unsigned other = slot_distance(segment->slots[place], place, capacity);
+        if (other < distance || (other == distance && slot_tag(segment->slots[place]) > tag)) {
+            break;
+        }
+        distance++;
+        place = place + 1 == capacity ? 0 : place + 1;
+    }
+    segment->n++;
+    unsigned end = place;
+    while (end < capacity && segment->slots[end] != 0) {
+        end++;
+    }
+    if (end < capacity) {
+        memmove(&segment->slots[place + 1], &segment->slots[place], (end - place) * sizeof slot);
+        segment->slots[place] = slot;
+        return;
+    }
+    /* The run goes on at the front: everything moves up by one there too. */
+    unsigned wrapped = 0;
+    while (segment->slots[wrapped] != 0) {
+        wrapped++;
+    }
+    memmove(&segment->slots[1], &segment->slots[0], wrapped * sizeof slot);
+    segment->slots[0] = segment->slots[capacity - 1];
+    memmove(&segment->slots[place + 1], &segment->slots[place], (capacity - 1 - place) * sizeof slot);
+    segment->slots[place] = slot;
+}
+
+static void segment_cut(struct segment *segment, unsigned place) {
+    unsigned capacity = segment->capacity;
+    segment->n--;
+    for (;;) {
+        unsigned next = place + 1 == capacity ? 0 : place + 1;
+        uint64_t slot = segment->slots[next];
+        if (slot == 0 || slot_distance(slot, next, capacity) == 0) {
+            segment->slots[place] = 0;
+            return;
+        }
+        segment->slots[place] = slot;
+        place = next;
+    }
+}
+
+static void segment_resize(struct table *table, struct segment *segment, unsigned capacity) {
+    struct segment old = *segment;
+    segment_open(table, segment, capacity);
+    for (unsigned i = 0; i < old.capacity; i++) {
+        if (old.slots[i] != 0) {
+            segment_put(segment, old.slots[i]);
+        }
+    }
+    segment_close(table, &old);
+}
+
+static void segment_add(struct table *table, struct segment *segment, uint64_t slot) {
+    if ((segment->n + 1u) * 256 > segment->capacity * FILL_MAX) {
+        segment_resize(table, segment, capacity_for(segment->n + 1u, FILL_GROWN));
+    }
+    segment_put(segment, slot);
+}
+
+/* The place of a key that is there. */
+static unsigned segment_place(const struct segment *segment, unsigned tag, const struct key *key) {
+    unsigned place = home_of(tag, segment->capacity);
+    uint64_t slot = slot_make(key, tag);
+    while (segment->slots[place] != slot) {
+        assert(segment->slots[place] != 0);
+        place = place + 1 == segment->capacity ? 0 : place + 1;
+    }
+    return place;
+}
+
+/* --- Growing and shrinking ---------------------------------------------------------------------------------------- */
+
+static void table_push_segment(struct table *table) {
+    if (table->n_segments % CHUNK_SEGMENTS == 0 && table->n_segments / CHUNK_SEGMENTS == table->n_chunks) {
+        if (table->n_chunks == table->chunks_capacity) {
+            table->chunks_capacity = table->chunks_capacity == 0 ? 4 : 2 * table->chunks_capacity;
+            table->chunks = realloc(table->chunks, table->chunks_capacity * sizeof *table->chunks);
+            if (table->chunks == NULL) {
+                abort();
+            }
+        }
+        table->chunks[table->n_chunks++] = memory_alloc(table->memory, CHUNK_SEGMENTS * sizeof(struct segment));
+    }
+    table->n_segments++;
+    if (table->n_segments >= UINT32_C(2) << table->depth) {
+        table->depth++;
+        assert(table->depth <= DEPTH_MAX);
+    }
+}
+
+static void table_split(struct table *table) {
+    uint32_t low = table->n_segments - (UINT32_C(1) << table->depth);
+    uint32_t high = table->n_segments;
+    unsigned depth = table->depth + 1;
+    table_push_segment(table);
+    struct segment *segment = segment_at(table, low);
+    struct segment *other = segment_at(table, high);
+    struct segment old = *segment;
+    unsigned half = capacity_for(old.n / 2 + 1u, FILL_GROWN);
+    segment_open(table, segment, half);
+    segment_open(table, other, half);
+    for (unsigned i = 0; i < old.capacity; i++) {
+        if (i + 8 < old.capacity) {
+            /* Empty slots give the null page, which prefetches as nothing. */
+            const char *ahead = (const char *)slot_key(old.slots[i + 8]);
+            __builtin_prefetch(ahead);
+        }
+        struct key *key = slot_key(old.slots[i]);
+        if (key == NULL) {
+            continue;
+        }
+        struct iovec name = key_name(key);
+        uint64_t hash = table_hash(table, name.iov_base, name.iov_len);
+        struct segment *to = hash >> (depth - 1) & 1 ? other : segment;
+        segment_add(table, to, slot_make(key, tag_of(hash, depth)));
+    }
+    segment_close(table, &old);
+}
+
+/* Undo the last split. Tags lose their lowest bit and gain the one by which the segments differ. */
+static void table_merge(struct table *table) {
+    uint32_t high = table->n_segments - 1;
+    if (high < UINT32_C(1) << table->depth) {
+        table->depth--;
+    }
+    uint32_t low = high - (UINT32_C(1) << table->depth);
+    table->n_segments--;
+    struct segment *segment = segment_at(table, low);
+    struct segment halves[2] = {*segment, *segment_at(table, high)};
+    segment_open(table, segment, capacity_for((unsigned)halves[0].n + halves[1].n, FILL_GROWN));
+    for (unsigned h = 0; h < 2; h++) {
+        for (unsigned i = 0; i < halves[h].capacity; i++) {
+            uint64_t slot = halves[h].slots[i];
+            if (slot != 0) {
+                segment_put(segment, slot_make(slot_key(slot), slot_tag(slot) >> 1 | h << 15));
+            }
+        }
+        segment_close(table, &halves[h]);
+    }
+}
+
+/* --- All ---------------------------------------------------------------------------------------------------------- */
+
+void table_init(struct table *table, struct memory *memory, uint64_t seed) {
+    *table = (struct table){.memory = memory, .seed = seed};
+    table_push_segment(table);
+    table->depth = 0;
+    segment_open(table, segment_at(table, 0), SEGMENT_CAPACITY_MIN);
+}
+
+void table_fini(struct table *table) {
+    free(table->chunks);
+    table->chunks = NULL;
+}
+
+struct key *table_find(const struct table *table, uint64_t hash, const void *name, size_t len) {
+    uint32_t i = segment_of(table, hash);
+    const struct segment *segment = segment_at(table, i);
+    unsigned tag = tag_of(hash, segment_depth(table, i));
+    unsigned capacity = segment->capacity;
+    unsigned place = home_of(tag, capacity);
+    for (unsigned distance = 0;; distance++) {
+        uint64_t slot = segment->slots[place];
+        if (slot == 0) {
+            return NULL;
+        }
+        if (slot_tag(slot) == tag) {
+            struct key *key = slot_key(slot);
+            if (key_name_is(key, name, len)) {
+                return key;
+            }
+        } else if (slot_distance(slot, place, capacity) < distance) {
+            return NULL;
+        }
+        place = place + 1 == capacity ? 0 : place + 1;
+    }
+}
+
+void table_prefetch_slots(const struct table *table, uint64_t hash) {
+    uint32_t i = segment_of(table, hash);
+    const struct segment *segment = segment_at(table, i);
+    unsigned tag = tag_of(hash, segment_depth(table, i));
+    __builtin_prefetch(&segment->slots[home_of(tag, segment->capacity)]);
+}
+
+void table_prefetch_key(const struct table *table, uint64_t hash) {
+    uint32_t i = segment_of(table, hash);
+    const struct segment *segment = segment_at(table, i);
+    unsigned tag = tag_of(hash, segment_depth(table, i));
+    unsigned place = home_of(tag, segment->capacity);
+    for (uint64_t slot; (slot = segment->slots[place]) != 0;) {
+        if (slot_tag(slot) == tag) {
+            const char *key = (const char *)slot_key(slot);
+            __builtin_prefetch(key);
+            __builtin_prefetch(key + 64);
+            return;
+        }
+        if (slot_distance(slot, place, segment->capacity) == 0 && slot_tag(slot) > tag) {
+            return;
+        }
+        place = place + 1 == segment->capacity ? 0 : place + 1;
+    }
+}
+
+void table_insert(struct table *table, uint64_t hash, struct key *key) {
+    uint32_t i = segment_of(table, hash);
+    segment_add(table, segment_at(table, i), slot_make(key, tag_of(hash, segment_depth(table, i))));
+    table->n_keys++;
+    if (table->n_keys > (uint64_t)table->n_segments * SEGMENT_KEYS) {
+        table_split(table);
+    }
+}
+
+void table_replace(struct table *table, uint64_t hash, const struct key *old, struct key *key) {
+    uint32_t i = segment_of(table, hash);
+    struct segment *segment = segment_at(table, i);
+    unsigned tag = tag_of(hash, segment_depth(table, i));
+    segment->slots[segment_place(segment, tag, old)] = slot_make(key, tag);
+}
+
+void table_remove(struct table *table, uint64_t hash, const struct key *key) {
+    uint32_t i = segment_of(table, hash);
+    struct segment *segment = segment_at(table, i);
+    unsigned tag = tag_of(hash, segment_depth(table, i));
+    segment_cut(segment, segment_place(segment, tag, key));
+    assert(table->n_keys > 0);
+    table->n_keys--;
+    if (segment->capacity > SEGMENT_CAPACITY_MIN && segment->n * 256u < segment->capacity * FILL_SPARSE) {
+        unsigned capacity = capacity_for(segment->n, FILL_GROWN);
+        if (capacity < segment->capacity) {
+            segment_resize(table, segment, capacity);
+        }
+    }
+    /* Half of what splits, so that a table at its edge doesn't split and merge in turn. */
+    if (table->n_segments > 1 && table->n_keys < (uint64_t)table->n_segments * SEGMENT_KEYS / 2) {
+        table_merge(table);
+    }
+}
+
+/* Visit the slots of the first tag from `from` on; gives that tag, or 0x10000 if there is none. */
+static unsigned segment_scan(const struct segment *segment, unsigned from, void (*each)(void *ctx, struct key *key),
+                             void *ctx) {
+    unsigned capacity = segment->capacity;
+    unsigned found = 0x10000;
+    /* Past the end, the front holds the rest of the last run, which has the greatest tags. */
+    for (unsigned at = home_of(from, capacity); at < 2 * capacity; at++) {
+        unsigned place = at < capacity ? at : at - capacity;
+        uint64_t slot = segment->slots[place];
+        bool wrapped = slot != 0 && home_of(slot_tag(slot), capacity) > place;
+        if (at >= capacity && !wrapped) {
+            break;
+        }
+        if (slot == 0 || (at < capacity && wrapped) || slot_tag(slot) < from) {
+            continue;
+        }
+        if (found != 0x10000 && slot_tag(slot) != found) {
+            break;
+        }
+        found = slot_tag(slot);
+        each(ctx, slot_key(slot));
+    }
+    return found;
+}
+
+uint64_t table_scan(const struct table *table, uint64_t cursor, void (*each)(void *ctx, struct key *key), void *ctx) {
+    uint64_t point = cursor << CURSOR_SHIFT;
+    uint32_t i = segment_of(table, reverse64(point));
+    unsigned depth = segment_depth(table, i);
+    unsigned from = (unsigned)((depth == 0 ? point : point << depth) >> 48);
+    unsigned tag = segment_scan(segment_at(table, i), from, each, ctx);
+    /* The next point: the next tag, or the next segment. Wraps to 0 after the last. */
+    uint64_t begin = depth == 0 ? 0 : point >> (64 - depth) << (64 - depth);
+    uint64_t next = begin + (((uint64_t)(tag == 0x10000 ? 0xffff : tag) + 1) << (48 - depth));
+    return next >> CURSOR_SHIFT;
+}
+
+struct key *table_pick(const struct table *table, uint64_t random) {
+    const struct segment *segment = segment_at(table, (uint32_t)((random & UINT32_MAX) * table->n_segments >> 32));
+    return slot_key(segment->slots[(random >> 32) * segment->capacity >> 32]);
+}
+
+size_t table_bytes(const struct table *table) {
+    return table->slot_bytes + table->n_chunks * CHUNK_SEGMENTS * sizeof(struct segment) +
+           table->chunks_capacity * sizeof *table->chunks;
+}
