@@ -1,0 +1,284 @@
+"""What integration tests share: registering tests, skipping, expectations, and the load that proves that nothing
+acknowledged is lost, reordered or stale. Knows nothing of single tests. See run.py for how they are run."""
+
+import inspect
+import itertools
+import threading
+import time
+
+from cluster import Client, RespError
+
+NOT_EXECUTED = {"CLUSTERDOWN", "TRYAGAIN", "MOVED", "OOM", "NOSPACE"}
+
+
+class Skip(Exception):
+    """This machine cannot run the test; the text says why."""
+
+
+class Options:
+    """What the command line says to every test."""
+
+    def __init__(self, rounds=None):
+        self.rounds = rounds
+
+    def rounds_or(self, default):
+        return self.rounds or default
+
+
+TESTS = []  # (name, function), in the order of definition
+
+
+def test(function):
+    """Registers a test: a function without arguments or with one, the Options. It may return a note for its verdict."""
+    TESTS.append((function.__name__, function))
+    return function
+
+
+def call_test(function, options):
+    return function(options) if inspect.signature(function).parameters else function()
+
+
+def expect(condition, text, *args):
+    if not condition:
+        raise AssertionError(text % args if args else text)
+
+
+def expect_equal(actual, expected, what):
+    expect(actual == expected, "%s: expected %.300r, got %.300r", what, expected, actual)
+
+
+def expect_error(client, code, *command):
+    """The command must be refused with that first word; returns the error's text."""
+    try:
+        reply = client.call(*command)
+    except RespError as error:
+        expect(error.code == code, "%s: expected -%s, got -%s", command[0], code, error)
+        return str(error)
+    raise AssertionError("%s: expected -%s, got %.100r" % (command[0], code, reply))
+
+
+def expect_refuses_start(node, *words, timeout=15.0):
+    """The process must end by itself, with a failure, and its log must hold every word; returns the log."""
+    try:
+        status = node.process.wait(timeout)
+    except Exception as error:
+        raise AssertionError("%r did not refuse to start: %s\n%s" % (node, error, node.log_text()[-2000:])) from error
+    log = node.log_text()
+    expect(status != 0, "%r ended with status 0 instead of a failure; log:\n%s", node, log[-2000:])
+    expect(status > 0, "%r was killed by signal %d instead of ending with a message; log:\n%s", node, -status, log[-2000:])
+    for word in words:
+        expect(word.lower() in log.lower(), "%r: its message does not mention %r; log:\n%s", node, word, log[-2000:])
+    return log
+
+
+# ------------------------------------------------------------------------------------------------------------------- load
+
+
+class Writer(threading.Thread):
+    """Appends unique, numbered tokens to keys of its own, one command at a time, each at whatever node it is connected to.
+    What a key holds in the end must be: every acknowledged token exactly once and in order; a token with an unknown outcome
+    at most once; a token that was refused as not executed never."""
+
+    KEY_TOKENS = 1000
+
+    def __init__(self, load, number):
+        super().__init__(daemon=True, name="writer %d" % number)
+        self.load = load
+        self.number = number
+        self.acked = []        # tokens, in order
+        self.refused = set()
+        self.unknown = set()
+        self.errors = {}       # first word -> count
+        self.failure = None
+
+    def key(self, token):
+        return "load:%d:%d" % (self.number, token // self.KEY_TOKENS)
+
+    def run(self):
+        nodes = itertools.cycle(self.load.nodes[self.number % len(self.load.nodes):] + self.load.nodes)
+        client = None
+        try:
+            for token in itertools.count():
+                if self.load.stopping.is_set():
+                    break
+                while client is None and not self.load.stopping.is_set():
+                    client = self._connect(next(nodes))
+                if client is not None and not self._append(client, token):
+                    client.close()
+                    client = None
+        except Exception as error:  # a broken reply, say: the test's verdict, not a lost traceback
+            self.failure = error
+        finally:
+            if client is not None:
+                client.close()
+
+    def _connect(self, node):
+        try:
+            return Client(node.port, timeout=self.load.timeout)
+        except OSError:
+            time.sleep(0.005)
+            return None
+
+    def _append(self, client, token):
+        """False: take another connection."""
+        sent = time.monotonic()
+        try:
+            client.call("APPEND", self.key(token), "%d;" % token)
+        except RespError as error:
+            self.errors[error.code] = self.errors.get(error.code, 0) + 1
+            (self.refused if error.code in NOT_EXECUTED else self.unknown).add(token)
+            if error.code not in NOT_EXECUTED and error.code != "UNKNOWN":
+                raise
+            time.sleep(0.002)
+            return True
+        except (OSError, EOFError):
+            self.unknown.add(token)
+            return False
+        self.acked.append(token)
+        self.load.note_ack(sent, time.monotonic())
+        return True
+
+
+class Reader(threading.Thread):
+    """Reads what a writer is writing, from some node: everything acknowledged before the read began must be seen."""
+
+    def __init__(self, load, number):
+        super().__init__(daemon=True, name="reader %d" % number)
+        self.load = load
+        self.number = number
+        self.reads = 0
+        self.failure = None
+
+    def run(self):
+        nodes = itertools.cycle(self.load.nodes[self.number % len(self.load.nodes):] + self.load.nodes)
+        writers = itertools.cycle(self.load.writers)
+        client = node = None
+        try:
+            while not self.load.stopping.is_set():
+                if client is None:
+                    node = next(nodes)
+                    try:
+                        client = Client(node.port, timeout=self.load.timeout)
+                    except OSError:
+                        time.sleep(0.01)
+                        continue
+                try:
+                    self._read(client, node, next(writers))
+                except (OSError, EOFError):
+                    client.close()
+                    client = None
+                time.sleep(0.002)
+        except Exception as error:
+            self.failure = error
+        finally:
+            if client is not None:
+                client.close()
+
+    def _read(self, client, node, writer):
+        count = len(writer.acked)
+        if count == 0:
+            return
+        last = writer.acked[count - 1]
+        try:
+            value = client.call("GET", writer.key(last)) or b""
+        except RespError as error:
+            expect(error.code in NOT_EXECUTED or error.code == "UNKNOWN", "GET at %r: -%s", node, error)
+            return
+        self.reads += 1
+        expect(b";%d;" % last in b";" + value, "stale read at %r: token %d of %s was acknowledged before the GET was sent, "
+               "which gave ...%r", node, last, writer.name, value[-60:])
+
+
+class Load:
+    """Writers and readers on all nodes of a cluster, as a context manager; then verify()."""
+
+    def __init__(self, cluster, writers=6, readers=2, timeout=3.0):
+        self.nodes = list(cluster.nodes)
+        self.timeout = timeout
+        self.stopping = threading.Event()
+        self.lock = threading.Lock()
+        self.waiting = None  # (instant, event, result list): the first acknowledged write sent after that instant
+        self.acks = 0
+        self.writers = [Writer(self, number) for number in range(writers)]
+        self.readers = [Reader(self, number) for number in range(readers)]
+
+    def __enter__(self):
+        for thread in self.writers + self.readers:
+            thread.start()
+        return self
+
+    def __exit__(self, *unused):
+        self.stop()
+
+    def stop(self):
+        self.stopping.set()
+        for thread in self.writers + self.readers:
+            if thread.ident is not None:
+                thread.join()
+
+    def note_ack(self, sent, received):
+        with self.lock:
+            self.acks += 1
+            if self.waiting is not None and sent >= self.waiting[0]:
+                self.waiting[2].append(received)
+                self.waiting[1].set()
+                self.waiting = None
+
+    def resumed_after(self, instant, timeout=15.0):
+        """Seconds from that instant (time.monotonic) to the first acknowledgement of a write sent after it."""
+        event, result = threading.Event(), []
+        with self.lock:
+            self.waiting = (instant, event, result)
+        self.check()
+        expect(event.wait(timeout), "no write was acknowledged within %.0f s", timeout)
+        return result[0] - instant
+
+    def wait_acks(self, count, timeout=20.0):
+        """Until that many further writes are acknowledged."""
+        goal = self.acks + count
+        deadline = time.monotonic() + timeout
+        while self.acks < goal:
+            self.check()
+            expect(time.monotonic() < deadline, "only %d of %d writes were acknowledged within %.0f s",
+                   count - (goal - self.acks), count, timeout)
+            time.sleep(0.005)
+
+    def check(self):
+        for thread in self.writers + self.readers:
+            if thread.failure is not None:
+                raise AssertionError("%s: %s: %s" % (thread.name, type(thread.failure).__name__, thread.failure))
+
+    def verify(self, node):
+        """Compares what was acknowledged with what the node holds; returns a note."""
+        self.stop()
+        self.check()
+        with node.client(timeout=30.0) as client:
+            for writer in self.writers:
+                self._verify_writer(client, writer)
+        errors = {}
+        for writer in self.writers:
+            for code, count in writer.errors.items():
+                errors[code] = errors.get(code, 0) + count
+        return "%d acknowledged, %d unknown, %d reads%s" % (
+            sum(len(writer.acked) for writer in self.writers), sum(len(writer.unknown) for writer in self.writers),
+            sum(reader.reads for reader in self.readers),
+            "".join(", %d -%s" % (count, code) for code, count in sorted(errors.items())))
+
+    @staticmethod
+    def _verify_writer(client, writer):
+        tokens = writer.acked + sorted(writer.unknown | writer.refused)
+        found = []
+        for part in range(max(tokens, default=0) // writer.KEY_TOKENS + 1):
+            value = client.call("GET", writer.key(part * writer.KEY_TOKENS)) or b""
+            found += [int(token) for token in value.split(b";")[:-1]]
+        counts = {}
+        for token in found:
+            counts[token] = counts.get(token, 0) + 1
+        lost = [token for token in writer.acked if token not in counts]
+        expect(not lost, "%s: %d acknowledged writes are LOST: %.100r", writer.name, len(lost), lost)
+        twice = [token for token, count in counts.items() if count > 1]
+        expect(not twice, "%s: writes executed twice: %.100r", writer.name, twice)
+        ghosts = [token for token in found if token in writer.refused]
+        expect(not ghosts, "%s: refused as not executed, but executed: %.100r", writer.name, ghosts)
+        acked = set(writer.acked)
+        expect_equal([token for token in found if token in acked], writer.acked, "%s: order" % writer.name)
