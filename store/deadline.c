@@ -7,11 +7,13 @@
 #define CHUNK 256u
 #define WAYS 4u
 
-static inline struct deadline *at(const struct deadlines *deadlines, uint32_t i) {
+static inline struct deadline *at(const struct deadlines *deadlines, uint32_t i)
+{
     return &deadlines->chunks[i / CHUNK][i % CHUNK];
 }
 
-static bool sooner(const struct deadline *a, const struct deadline *b) {
+static bool sooner(const struct deadline *a, const struct deadline *b)
+{
     if (a->at_ms != b->at_ms) {
         return a->at_ms < b->at_ms;
     }
@@ -23,13 +25,15 @@ static bool sooner(const struct deadline *a, const struct deadline *b) {
     return order != 0 ? order < 0 : x.name_len < y.name_len;
 }
 
-static void put(struct deadlines *deadlines, uint32_t i, struct deadline deadline) {
+static void put(struct deadlines *deadlines, uint32_t i, struct deadline deadline)
+{
     *at(deadlines, i) = deadline;
     key_place_set(deadline.key, i);
 }
 
 /* Both find the place of `deadline`, with a hole at `i`. */
-static void sift_up(struct deadlines *deadlines, uint32_t i, struct deadline deadline) {
+static void sift_up(struct deadlines *deadlines, uint32_t i, struct deadline deadline)
+{
     while (i > 0) {
         uint32_t parent = (i - 1) / WAYS;
         if (!sooner(&deadline, at(deadlines, parent))) {
@@ -41,7 +45,8 @@ static void sift_up(struct deadlines *deadlines, uint32_t i, struct deadline dea
     put(deadlines, i, deadline);
 }
 
-static void sift_down(struct deadlines *deadlines, uint32_t i, struct deadline deadline) {
+static void sift_down(struct deadlines *deadlines, uint32_t i, struct deadline deadline)
+{
     for (;;) {
         uint64_t child = (uint64_t)i * WAYS + 1;
         if (child >= deadlines->n) {
@@ -62,7 +67,8 @@ static void sift_down(struct deadlines *deadlines, uint32_t i, struct deadline d
     put(deadlines, i, deadline);
 }
 
-static void settle(struct deadlines *deadlines, uint32_t i, struct deadline deadline) {
+static void settle(struct deadlines *deadlines, uint32_t i, struct deadline deadline)
+{
     if (i > 0 && sooner(&deadline, at(deadlines, (i - 1) / WAYS))) {
         sift_up(deadlines, i, deadline);
     } else {
@@ -70,16 +76,19 @@ static void settle(struct deadlines *deadlines, uint32_t i, struct deadline dead
     }
 }
 
-void deadlines_init(struct deadlines *deadlines, struct memory *memory) {
+void deadlines_init(struct deadlines *deadlines, struct memory *memory)
+{
     *deadlines = (struct deadlines){.memory = memory};
 }
 
-void deadlines_fini(struct deadlines *deadlines) {
+void deadlines_fini(struct deadlines *deadlines)
+{
     free(deadlines->chunks);
     deadlines->chunks = NULL;
 }
 
-void deadlines_add(struct deadlines *deadlines, struct key *key, uint64_t at_ms) {
+void deadlines_add(struct deadlines *deadlines, struct key *key, uint64_t at_ms)
+{
     assert(key_has_deadline(key));
     assert(deadlines->n < UINT32_MAX);
     uint32_t i = deadlines->n;
@@ -98,7 +107,8 @@ void deadlines_add(struct deadlines *deadlines, struct key *key, uint64_t at_ms)
     sift_up(deadlines, i, (struct deadline){.at_ms = at_ms, .key = key});
 }
 
-void deadlines_remove(struct deadlines *deadlines, const struct key *key) {
+void deadlines_remove(struct deadlines *deadlines, const struct key *key)
+{
     uint32_t i = key_place_get(key);
     assert(i < deadlines->n);
     assert(at(deadlines, i)->key == key);
@@ -113,7 +123,8 @@ void deadlines_remove(struct deadlines *deadlines, const struct key *key) {
     }
 }
 
-void deadlines_change(struct deadlines *deadlines, struct key *key, uint64_t at_ms) {
+void deadlines_change(struct deadlines *deadlines, struct key *key, uint64_t at_ms)
+{
     uint32_t i = key_place_get(key);
     assert(i < deadlines->n);
     assert(at(deadlines, i)->key == key);
@@ -121,16 +132,20 @@ void deadlines_change(struct deadlines *deadlines, struct key *key, uint64_t at_
     settle(deadlines, i, (struct deadline){.at_ms = at_ms, .key = key});
 }
 
-void deadlines_moved(struct deadlines *deadlines, struct key *key) {
+void deadlines_moved(struct deadlines *deadlines, struct key *key)
+{
     uint32_t i = key_place_get(key);
     assert(i < deadlines->n);
     at(deadlines, i)->key = key;
 }
 
-const struct deadline *deadlines_first(const struct deadlines *deadlines) {
+const struct deadline *deadlines_first(const struct deadlines *deadlines)
+{
     return deadlines->n > 0 ? at(deadlines, 0) : NULL;
 }
 
-size_t deadlines_bytes(const struct deadlines *deadlines) {
-    return deadlines->n_chunks * CHUNK * sizeof(struct deadline) + deadlines->chunks_capacity * sizeof *deadlines->chunks;
+size_t deadlines_bytes(const struct deadlines *deadlines)
+{
+    return deadlines->n_chunks * CHUNK * sizeof(struct deadline) +
+           deadlines->chunks_capacity * sizeof *deadlines->chunks;
 }

@@ -7,7 +7,8 @@
 #error "digests and entries are defined on little-endian words"
 #endif
 
-uint64_t digest_key(const struct key *key) {
+uint64_t digest_key(const struct key *key)
+{
     struct key_view view;
     key_view(key, &view);
     /* Name and value lie side by side; the length of the name tells where one ends. */
@@ -17,7 +18,8 @@ uint64_t digest_key(const struct key *key) {
     return XXH3_64bits(words, sizeof words);
 }
 
-uint64_t digest_content(uint64_t key_digests, uint64_t n_keys, uint64_t revision, uint64_t time_ms) {
+uint64_t digest_content(uint64_t key_digests, uint64_t n_keys, uint64_t revision, uint64_t time_ms)
+{
     uint64_t words[4] = {key_digests, n_keys, revision, time_ms};
     return XXH3_64bits(words, sizeof words);
 }

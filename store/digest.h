@@ -1,5 +1,5 @@
-/* Inside store/: digests of content. A key's digest depends on its name, type, value, deadline and revision, not on where
- * or how they lie in memory; the keyspace's is the sum over its keys, so it depends on no order. */
+/* Inside store/: digests of content. A key's digest depends on its name, type, value, deadline and revision, not on
+ * where or how they lie in memory; the keyspace's is the sum over its keys, so it depends on no order. */
 #ifndef LOCKSTEP_DIGEST_H
 #define LOCKSTEP_DIGEST_H
 

@@ -5,17 +5,20 @@
 #include <string.h>
 #include <strings.h>
 
-void reply_status(struct store_reply *r, const char *text) {
+void reply_status(struct store_reply *r, const char *text)
+{
     if (r != NULL) {
         r->ops->status(r, text);
     }
 }
 
-void reply_ok(struct store_reply *r) {
+void reply_ok(struct store_reply *r)
+{
     reply_status(r, "OK");
 }
 
-void reply_error(struct store_reply *r, const char *format, ...) {
+void reply_error(struct store_reply *r, const char *format, ...)
+{
     if (r == NULL) {
         return;
     }
@@ -32,49 +35,58 @@ void reply_error(struct store_reply *r, const char *format, ...) {
     r->ops->error(r, text, len);
 }
 
-void reply_integer(struct store_reply *r, int64_t value) {
+void reply_integer(struct store_reply *r, int64_t value)
+{
     if (r != NULL) {
         r->ops->integer(r, value);
     }
 }
 
-void reply_bulk(struct store_reply *r, const void *data, size_t len) {
+void reply_bulk(struct store_reply *r, const void *data, size_t len)
+{
     if (r != NULL) {
         r->ops->bulk(r, data, len);
     }
 }
 
-void reply_null(struct store_reply *r) {
+void reply_null(struct store_reply *r)
+{
     if (r != NULL) {
         r->ops->null(r);
     }
 }
 
-void reply_null_array(struct store_reply *r) {
+void reply_null_array(struct store_reply *r)
+{
     if (r != NULL) {
         r->ops->null_array(r);
     }
 }
 
-void reply_array(struct store_reply *r, size_t n) {
+void reply_array(struct store_reply *r, size_t n)
+{
     if (r != NULL) {
         r->ops->array(r, n);
     }
 }
 
-void reply_wrong_type(struct store_reply *r) {
+void reply_wrong_type(struct store_reply *r)
+{
     reply_error(r, "WRONGTYPE Operation against a key holding the wrong kind of value");
 }
 
-void reply_syntax_error(struct store_reply *r) {
+void reply_syntax_error(struct store_reply *r)
+{
     reply_error(r, "ERR syntax error");
 }
 
-void reply_not_integer(struct store_reply *r) {
+void reply_not_integer(struct store_reply *r)
+{
     reply_error(r, "ERR value is not an integer or out of range");
 }
 
-bool arg_integer(struct iovec arg, int64_t *value) {
+bool arg_integer(struct iovec arg, int64_t *value)
+{
     const char *text = arg.iov_base;
     size_t len = arg.iov_len;
     bool negative = len > 0 && text[0] == '-';
@@ -105,6 +117,7 @@ bool arg_integer(struct iovec arg, int64_t *value) {
     return true;
 }
 
-bool arg_is(struct iovec arg, const char *word) {
+bool arg_is(struct iovec arg, const char *word)
+{
     return strlen(word) == arg.iov_len && strncasecmp(arg.iov_base, word, arg.iov_len) == 0;
 }

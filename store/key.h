@@ -36,13 +36,15 @@ struct key_view {
     size_t bytes; /* of the whole */
 };
 
-static inline uint32_t key_load32(const uint8_t *from) {
+static inline uint32_t key_load32(const uint8_t *from)
+{
     uint32_t value;
     memcpy(&value, from, sizeof value);
     return value;
 }
 
-static inline void key_view(const struct key *key, struct key_view *view) {
+static inline void key_view(const struct key *key, struct key_view *view)
+{
     uint8_t *at = (uint8_t *)key + offsetof(struct key, rest);
     if (key->info & KEY_LONG_NAME) {
         view->name_len = key_load32(at);
@@ -69,44 +71,52 @@ static inline void key_view(const struct key *key, struct key_view *view) {
     view->bytes = (size_t)(view->value - (uint8_t *)key) + view->value_len;
 }
 
-static inline unsigned key_value_width(size_t value_len) {
+static inline unsigned key_value_width(size_t value_len)
+{
     return value_len <= UINT8_MAX ? 0 : value_len <= UINT16_MAX ? 1 : 2;
 }
 
 /* Bytes before the name. */
-static inline size_t key_header_bytes(size_t name_len, size_t value_len, bool has_deadline) {
+static inline size_t key_header_bytes(size_t name_len, size_t value_len, bool has_deadline)
+{
     return offsetof(struct key, rest) + (name_len <= UINT8_MAX ? 1u : 4u) + ((size_t)1 << key_value_width(value_len)) +
            (has_deadline ? KEY_DEADLINE_BYTES : 0u);
 }
 
-static inline uint64_t key_revision_get(const struct key *key) {
+static inline uint64_t key_revision_get(const struct key *key)
+{
     return (uint64_t)key->revision[0] | (uint64_t)key->revision[1] << 8 | (uint64_t)key->revision[2] << 16 |
            (uint64_t)key->revision[3] << 24 | (uint64_t)key->revision[4] << 32 | (uint64_t)key->revision[5] << 40;
 }
 
-static inline void key_revision_set(struct key *key, uint64_t revision) {
+static inline void key_revision_set(struct key *key, uint64_t revision)
+{
     for (unsigned i = 0; i < 6; i++) {
         key->revision[i] = (uint8_t)(revision >> (8 * i));
     }
 }
 
-static inline bool key_has_deadline(const struct key *key) {
+static inline bool key_has_deadline(const struct key *key)
+{
     return key->info & KEY_HAS_DEADLINE;
 }
 
-static inline uint32_t key_place_get(const struct key *key) {
+static inline uint32_t key_place_get(const struct key *key)
+{
     struct key_view view;
     key_view(key, &view);
     return key_load32(view.deadline + 8);
 }
 
-static inline void key_place_set(struct key *key, uint32_t place) {
+static inline void key_place_set(struct key *key, uint32_t place)
+{
     struct key_view view;
     key_view(key, &view);
     memcpy(view.deadline + 8, &place, sizeof place);
 }
 
-static inline uint64_t key_deadline_get(const struct key *key) {
+static inline uint64_t key_deadline_get(const struct key *key)
+{
     if (!key_has_deadline(key)) {
         return KEYSPACE_NO_DEADLINE;
     }
@@ -117,13 +127,15 @@ static inline uint64_t key_deadline_get(const struct key *key) {
     return deadline_ms;
 }
 
-static inline void key_deadline_set(struct key *key, uint64_t deadline_ms) {
+static inline void key_deadline_set(struct key *key, uint64_t deadline_ms)
+{
     struct key_view view;
     key_view(key, &view);
     memcpy(view.deadline, &deadline_ms, sizeof deadline_ms);
 }
 
-static inline bool key_name_is(const struct key *key, const void *name, size_t len) {
+static inline bool key_name_is(const struct key *key, const void *name, size_t len)
+{
     struct key_view view;
     key_view(key, &view);
     return view.name_len == len && memcmp(view.name, name, len) == 0;
@@ -131,7 +143,8 @@ static inline bool key_name_is(const struct key *key, const void *name, size_t l
 
 /* Write everything before the name. The lengths must be those of the block. */
 static inline void key_header_write(struct key *key, enum keyspace_type type, size_t name_len, size_t value_len,
-                                    bool has_deadline) {
+                                    bool has_deadline)
+{
     unsigned width = key_value_width(value_len);
     key->info = (uint8_t)((unsigned)type | (has_deadline ? KEY_HAS_DEADLINE : 0u) |
                           (name_len > UINT8_MAX ? KEY_LONG_NAME : 0u) | width << KEY_VALUE_WIDTH_SHIFT);

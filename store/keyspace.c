@@ -12,13 +12,15 @@
 #define LOGICAL_KEY_BYTES 24u
 #define LOGICAL_DEADLINE_BYTES 28u
 
-void keyspace_init(struct store *store, const struct store_config *config) {
+void keyspace_init(struct store *store, const struct store_config *config)
+{
     store->memory = memory_new();
     table_init(&store->table, store->memory, config->hash_seed);
     deadlines_init(&store->deadlines, store->memory);
 }
 
-void keyspace_fini(struct store *store) {
+void keyspace_fini(struct store *store)
+{
     table_fini(&store->table);
     deadlines_fini(&store->deadlines);
     memory_free(store->memory);
@@ -26,40 +28,48 @@ void keyspace_fini(struct store *store) {
 
 /* --- Keys --------------------------------------------------------------------------------------------------------- */
 
-enum keyspace_type key_type(const struct key *key) {
+enum keyspace_type key_type(const struct key *key)
+{
     return (enum keyspace_type)(key->info & KEY_TYPE_MASK);
 }
 
-struct iovec key_name(const struct key *key) {
+struct iovec key_name(const struct key *key)
+{
     struct key_view view;
     key_view(key, &view);
     return (struct iovec){.iov_base = view.name, .iov_len = view.name_len};
 }
 
-struct iovec key_value(const struct key *key) {
+struct iovec key_value(const struct key *key)
+{
     struct key_view view;
     key_view(key, &view);
     return (struct iovec){.iov_base = view.value, .iov_len = view.value_len};
 }
 
-uint64_t key_deadline_ms(const struct key *key) {
+uint64_t key_deadline_ms(const struct key *key)
+{
     return key_deadline_get(key);
 }
 
-uint64_t key_revision(const struct key *key) {
+uint64_t key_revision(const struct key *key)
+{
     return key_revision_get(key);
 }
 
-static bool key_is_dead(const struct store *store, const struct key *key) {
+static bool key_is_dead(const struct store *store, const struct key *key)
+{
     return key_has_deadline(key) && key_deadline_get(key) <= store->time_ms;
 }
 
-struct key *keyspace_find(const struct store *store, const void *key, size_t len) {
+struct key *keyspace_find(const struct store *store, const void *key, size_t len)
+{
     struct key *found = table_find(&store->table, table_hash(&store->table, key, len), key, len);
     return found != NULL && !key_is_dead(store, found) ? found : NULL;
 }
 
-struct key *keyspace_find_read(struct store *store, const void *key, size_t len) {
+struct key *keyspace_find_read(struct store *store, const void *key, size_t len)
+{
     struct key *found = keyspace_find(store, key, len);
     if (found != NULL) {
         store->stats.hits++;
@@ -71,33 +81,39 @@ struct key *keyspace_find_read(struct store *store, const void *key, size_t len)
 
 /* --- Parts of a mutation ------------------------------------------------------------------------------------------ */
 
-static uint64_t next_revision(struct store *store) {
+static uint64_t next_revision(struct store *store)
+{
     assert(store->revision < KEY_REVISION_MAX);
     return ++store->revision;
 }
 
-static uint64_t logical_bytes(const struct key *key) {
+static uint64_t logical_bytes(const struct key *key)
+{
     struct key_view view;
     key_view(key, &view);
     return view.name_len + view.value_len + LOGICAL_KEY_BYTES + (key_has_deadline(key) ? LOGICAL_DEADLINE_BYTES : 0);
 }
 
-static void sums_leave(struct store *store, const struct key *key) {
+static void sums_leave(struct store *store, const struct key *key)
+{
     store->key_digests -= digest_key(key);
     store->logical_bytes -= logical_bytes(key);
 }
 
-static void sums_enter(struct store *store, const struct key *key) {
+static void sums_enter(struct store *store, const struct key *key)
+{
     store->key_digests += digest_key(key);
     store->logical_bytes += logical_bytes(key);
 }
 
-static uint64_t hash_of(const struct store *store, const struct key *key) {
+static uint64_t hash_of(const struct store *store, const struct key *key)
+{
     struct iovec name = key_name(key);
     return table_hash(&store->table, name.iov_base, name.iov_len);
 }
 
-static void block_release(struct store *store, struct key *key) {
+static void block_release(struct store *store, struct key *key)
+{
     struct key_view view;
     key_view(key, &view);
     memory_release(store->memory, key, view.bytes);
@@ -105,7 +121,8 @@ static void block_release(struct store *store, struct key *key) {
 
 /* A block with its header and name; the value and the deadline are the caller's to fill in. */
 static struct key *block_new(struct store *store, enum keyspace_type type, const void *name, size_t name_len,
-                             size_t value_len, bool has_deadline) {
+                             size_t value_len, bool has_deadline)
+{
     assert(name_len <= STORE_KEY_BYTES_MAX);
     assert(value_len <= STORE_VALUE_BYTES_MAX);
     size_t header = key_header_bytes(name_len, value_len, has_deadline);
@@ -118,7 +135,8 @@ static struct key *block_new(struct store *store, enum keyspace_type type, const
 }
 
 /* Out of the table, the heap, the sums and memory; takes no revision. */
-static void unlink_key(struct store *store, uint64_t hash, struct key *key) {
+static void unlink_key(struct store *store, uint64_t hash, struct key *key)
+{
     sums_leave(store, key);
     table_remove(&store->table, hash, key);
     if (key_has_deadline(key)) {
@@ -127,14 +145,16 @@ static void unlink_key(struct store *store, uint64_t hash, struct key *key) {
     block_release(store, key);
 }
 
-static void expire(struct store *store, uint64_t hash, struct key *key) {
+static void expire(struct store *store, uint64_t hash, struct key *key)
+{
     next_revision(store);
     store->stats.expired++;
     unlink_key(store, hash, key);
 }
 
 /* Like table_find, but a dead key is removed first, as a mutation of its own. */
-static struct key *find_to_write(struct store *store, uint64_t hash, const void *name, size_t len) {
+static struct key *find_to_write(struct store *store, uint64_t hash, const void *name, size_t len)
+{
     struct key *key = table_find(&store->table, hash, name, len);
     if (key != NULL && key_is_dead(store, key)) {
         expire(store, hash, key);
@@ -145,8 +165,8 @@ static struct key *find_to_write(struct store *store, uint64_t hash, const void 
 
 /* Give `key` a block for a value of `value_len` and a deadline or not, with its name and the first `keep` bytes of its
  * value, in place if it fits. The key must have left the sums, and is valid except for a new deadline's place. */
-static struct key *block_resize(struct store *store, struct key *key, size_t value_len, bool has_deadline,
-                                size_t keep) {
+static struct key *block_resize(struct store *store, struct key *key, size_t value_len, bool has_deadline, size_t keep)
+{
     struct key_view view;
     key_view(key, &view);
     size_t header = key_header_bytes(view.name_len, value_len, has_deadline);
@@ -172,7 +192,8 @@ static struct key *block_resize(struct store *store, struct key *key, size_t val
 /* --- Mutations ---------------------------------------------------------------------------------------------------- */
 
 /* Put `key`, a finished block without revision, in the place of `old` (NULL: none); one mutation. */
-static void link_key(struct store *store, uint64_t hash, struct key *key, struct key *old, uint64_t deadline_ms) {
+static void link_key(struct store *store, uint64_t hash, struct key *key, struct key *old, uint64_t deadline_ms)
+{
     key_revision_set(key, next_revision(store));
     if (old != NULL) {
         sums_leave(store, old);
@@ -191,7 +212,8 @@ static void link_key(struct store *store, uint64_t hash, struct key *key, struct
 }
 
 /* Replace the value where it is, if the block and its header stay as they are. */
-static bool set_in_place(struct store *store, struct key *key, const void *value, size_t len, uint64_t deadline_ms) {
+static bool set_in_place(struct store *store, struct key *key, const void *value, size_t len, uint64_t deadline_ms)
+{
     struct key_view view;
     key_view(key, &view);
     bool has_deadline = deadline_ms != KEYSPACE_NO_DEADLINE;
@@ -214,7 +236,8 @@ static bool set_in_place(struct store *store, struct key *key, const void *value
 }
 
 void keyspace_set_string(struct store *store, const void *key, size_t key_len, const void *value, size_t len,
-                         uint64_t deadline_ms) {
+                         uint64_t deadline_ms)
+{
     uint64_t hash = table_hash(&store->table, key, key_len);
     struct key *old = find_to_write(store, hash, key, key_len);
     if (old != NULL && set_in_place(store, old, value, len, deadline_ms)) {
@@ -229,11 +252,13 @@ void keyspace_set_string(struct store *store, const void *key, size_t key_len, c
     link_key(store, hash, made, old, deadline_ms);
 }
 
-void keyspace_append(struct store *store, struct key *key, const void *data, size_t len) {
+void keyspace_append(struct store *store, struct key *key, const void *data, size_t len)
+{
     keyspace_set_range(store, key, key_value(key).iov_len, data, len);
 }
 
-void keyspace_set_range(struct store *store, struct key *key, size_t offset, const void *data, size_t len) {
+void keyspace_set_range(struct store *store, struct key *key, size_t offset, const void *data, size_t len)
+{
     size_t old_len = key_value(key).iov_len;
     size_t new_len = offset + len > old_len ? offset + len : old_len;
     sums_leave(store, key);
@@ -250,7 +275,8 @@ void keyspace_set_range(struct store *store, struct key *key, size_t offset, con
     sums_enter(store, key);
 }
 
-void keyspace_set_deadline(struct store *store, struct key *key, uint64_t deadline_ms) {
+void keyspace_set_deadline(struct store *store, struct key *key, uint64_t deadline_ms)
+{
     bool had = key_has_deadline(key);
     bool has = deadline_ms != KEYSPACE_NO_DEADLINE;
     sums_leave(store, key);
@@ -270,13 +296,15 @@ void keyspace_set_deadline(struct store *store, struct key *key, uint64_t deadli
     sums_enter(store, key);
 }
 
-void keyspace_delete(struct store *store, struct key *key) {
+void keyspace_delete(struct store *store, struct key *key)
+{
     next_revision(store);
     unlink_key(store, hash_of(store, key), key);
 }
 
 /* A block like `key`'s under another name. */
-static struct key *block_copy(struct store *store, const struct key *key, const void *to, size_t to_len) {
+static struct key *block_copy(struct store *store, const struct key *key, const void *to, size_t to_len)
+{
     struct key_view view;
     key_view(key, &view);
     struct key *copy = block_new(store, key_type(key), to, to_len, view.value_len, key_has_deadline(key));
@@ -286,7 +314,8 @@ static struct key *block_copy(struct store *store, const struct key *key, const 
     return copy;
 }
 
-void keyspace_rename(struct store *store, struct key *key, const void *to, size_t to_len) {
+void keyspace_rename(struct store *store, struct key *key, const void *to, size_t to_len)
+{
     assert(!key_name_is(key, to, to_len));
     uint64_t hash = table_hash(&store->table, to, to_len);
     struct key *old = find_to_write(store, hash, to, to_len);
@@ -296,7 +325,8 @@ void keyspace_rename(struct store *store, struct key *key, const void *to, size_
     link_key(store, hash, moved, old, deadline_ms);
 }
 
-void keyspace_copy(struct store *store, struct key *key, const void *to, size_t to_len) {
+void keyspace_copy(struct store *store, struct key *key, const void *to, size_t to_len)
+{
     assert(!key_name_is(key, to, to_len));
     uint64_t hash = table_hash(&store->table, to, to_len);
     struct key *old = find_to_write(store, hash, to, to_len);
@@ -304,7 +334,8 @@ void keyspace_copy(struct store *store, struct key *key, const void *to, size_t 
     link_key(store, hash, copy, old, key_deadline_get(key));
 }
 
-void keyspace_flush(struct store *store) {
+void keyspace_flush(struct store *store)
+{
     next_revision(store);
     uint64_t seed = store->table.seed;
     table_fini(&store->table);
@@ -316,7 +347,8 @@ void keyspace_flush(struct store *store) {
     store->logical_bytes = 0;
 }
 
-void keyspace_advance(struct store *store, uint64_t time_ms, unsigned budget) {
+void keyspace_advance(struct store *store, uint64_t time_ms, unsigned budget)
+{
     if (time_ms > store->time_ms) {
         store->time_ms = time_ms;
     }
@@ -337,7 +369,8 @@ struct live_walk {
     void *ctx;
 };
 
-static void each_live(void *ctx, struct key *key) {
+static void each_live(void *ctx, struct key *key)
+{
     const struct live_walk *walk = ctx;
     if (!key_is_dead(walk->store, key)) {
         walk->each(walk->ctx, key);
@@ -345,17 +378,20 @@ static void each_live(void *ctx, struct key *key) {
 }
 
 uint64_t keyspace_scan(const struct store *store, uint64_t cursor, void (*each)(void *ctx, const struct key *key),
-                       void *ctx) {
+                       void *ctx)
+{
     struct live_walk walk = {.store = store, .each = each, .ctx = ctx};
     return table_scan(&store->table, cursor, each_live, &walk);
 }
 
-static void remember_live(void *ctx, const struct key *key) {
+static void remember_live(void *ctx, const struct key *key)
+{
     const struct key **found = ctx;
     *found = key;
 }
 
-struct key *keyspace_random(const struct store *store, uint64_t random) {
+struct key *keyspace_random(const struct store *store, uint64_t random)
+{
     if (store->table.n_keys == 0) {
         return NULL;
     }
@@ -378,7 +414,8 @@ struct key *keyspace_random(const struct store *store, uint64_t random) {
     return (struct key *)found;
 }
 
-uint64_t keyspace_read_random(struct store *store) {
+uint64_t keyspace_read_random(struct store *store)
+{
     /* splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators). */
     uint64_t z = store->read_random += UINT64_C(0x9e3779b97f4a7c15);
     z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);

@@ -1,11 +1,11 @@
-/* A region is REGION_BYTES of address space, aligned to its size, cut into pages. A page serves blocks of one size class,
- * first by moving a mark, then from a list threaded through freed blocks. A page whose blocks are all free can serve any
- * class. Descriptions of the pages stand together at the region's start, so that blocks carry no header and pages have
- * no slack for one; a block finds its page by masking its address.
+/* A region is REGION_BYTES of address space, aligned to its size, cut into pages. A page serves blocks of one size
+ * class, first by moving a mark, then from a list threaded through freed blocks. A page whose blocks are all free can
+ * serve any class. Descriptions of the pages stand together at the region's start, so that blocks carry no header and
+ * pages have no slack for one; a block finds its page by masking its address.
  *
  * Classes are 2 bytes apart up to 64 bytes, then 32 per doubling (3 % apart at most): with tens of millions of blocks,
- * rounding is the overhead that matters, and pages that few blocks share cost little, because the system gives them memory
- * only as the mark moves. */
+ * rounding is the overhead that matters, and pages that few blocks share cost little, because the system gives them
+ * memory only as the mark moves. */
 #include "store/memory.h"
 
 #include <assert.h>
@@ -26,7 +26,7 @@
 #define PAGE_BYTES ((size_t)64 * 1024)
 #define REGION_PAGES 64u
 #define REGION_BYTES (PAGE_BYTES * REGION_PAGES)
-#define FINE_MAX 64u    /* classes of 2 bytes up to here */
+#define FINE_MAX 64u /* classes of 2 bytes up to here */
 #define FINE_MIN 16u
 #define N_FINE ((FINE_MAX - FINE_MIN) / 2 + 1)
 #define N_CLASSES (N_FINE + 6 * 32)
@@ -78,34 +78,40 @@ struct memory {
     size_t large_bytes;
 };
 
-static void out_of_memory(size_t size) {
+static void out_of_memory(size_t size)
+{
     fprintf(stderr, "store: out of memory allocating %zu bytes; lower maxmemory or add memory\n", size);
     abort();
 }
 
-static void list_init(struct link *list) {
+static void list_init(struct link *list)
+{
     list->next = list;
     list->prev = list;
 }
 
-static bool list_empty(const struct link *list) {
+static bool list_empty(const struct link *list)
+{
     return list->next == list;
 }
 
-static void list_add(struct link *list, struct link *link) {
+static void list_add(struct link *list, struct link *link)
+{
     link->prev = list;
     link->next = list->next;
     list->next->prev = link;
     list->next = link;
 }
 
-static void list_remove(struct link *link) {
+static void list_remove(struct link *link)
+{
     link->prev->next = link->next;
     link->next->prev = link->prev;
 }
 
 /* Moves all of `from` to `to`. */
-static void list_join(struct link *to, struct link *from) {
+static void list_join(struct link *to, struct link *from)
+{
     if (list_empty(from)) {
         return;
     }
@@ -116,7 +122,8 @@ static void list_join(struct link *to, struct link *from) {
     list_init(from);
 }
 
-struct memory *memory_new(void) {
+struct memory *memory_new(void)
+{
     struct memory *memory = calloc(1, sizeof *memory);
     if (memory == NULL) {
         out_of_memory(sizeof *memory);
@@ -129,7 +136,8 @@ struct memory *memory_new(void) {
     return memory;
 }
 
-static void *map(size_t bytes) {
+static void *map(size_t bytes)
+{
     void *address = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (address == MAP_FAILED) {
         out_of_memory(bytes);
@@ -137,7 +145,8 @@ static void *map(size_t bytes) {
     return address;
 }
 
-static void unmap(void *address, size_t bytes) {
+static void unmap(void *address, size_t bytes)
+{
     UNPOISON(address, bytes);
     int rc = munmap(address, bytes);
     assert(rc == 0);
@@ -146,7 +155,8 @@ static void unmap(void *address, size_t bytes) {
 
 /* --- Classes ------------------------------------------------------------------------------------------------------ */
 
-static unsigned class_of(size_t size) {
+static unsigned class_of(size_t size)
+{
     if (size <= FINE_MAX) {
         return size <= FINE_MIN ? 0 : (unsigned)(size - FINE_MIN + 1) / 2;
     }
@@ -156,16 +166,18 @@ static unsigned class_of(size_t size) {
     return N_FINE + (log - 6) * 32 + step;
 }
 
-static size_t class_bytes(unsigned class) {
+static size_t class_bytes(unsigned class)
+{
     if (class < N_FINE) {
-        return FINE_MIN + 2 * (size_t)class;
+        return FINE_MIN + 2 * (size_t) class;
     }
     unsigned log = 6 + (class - N_FINE) / 32;
     size_t step = (class - N_FINE) % 32;
     return ((size_t)33 + step) << (log - 5);
 }
 
-size_t memory_usable(size_t size) {
+size_t memory_usable(size_t size)
+{
     if (size <= MEMORY_SMALL_MAX) {
         return class_bytes(class_of(size));
     }
@@ -176,7 +188,8 @@ size_t memory_usable(size_t size) {
 
 /* --- Regions and pages -------------------------------------------------------------------------------------------- */
 
-static struct region *region_map(void) {
+static struct region *region_map(void)
+{
     /* Twice the size always holds an aligned region; the rest goes back. */
     uint8_t *address = map(2 * REGION_BYTES);
     uint8_t *aligned = (uint8_t *)(((uintptr_t)address + REGION_BYTES - 1) & ~(uintptr_t)(REGION_BYTES - 1));
@@ -188,7 +201,8 @@ static struct region *region_map(void) {
     return (struct region *)(void *)aligned;
 }
 
-static void region_open(struct memory *memory) {
+static void region_open(struct memory *memory)
+{
     struct region *region;
     if (!list_empty(&memory->dead)) {
         region = (struct region *)memory->dead.next;
@@ -204,16 +218,19 @@ static void region_open(struct memory *memory) {
     memory->n_regions++;
 }
 
-static struct region *region_of(const void *block) {
+static struct region *region_of(const void *block)
+{
     return (struct region *)((uintptr_t)block & ~(uintptr_t)(REGION_BYTES - 1));
 }
 
-static uint8_t *page_address(const struct page *page) {
+static uint8_t *page_address(const struct page *page)
+{
     struct region *region = region_of(page);
     return (uint8_t *)region + (size_t)(page - region->pages) * PAGE_BYTES;
 }
 
-static void page_list(struct memory *memory, struct page *page) {
+static void page_list(struct memory *memory, struct page *page)
+{
     struct page **list = &memory->partial[page->class];
     page->prev = NULL;
     page->next = *list;
@@ -224,7 +241,8 @@ static void page_list(struct memory *memory, struct page *page) {
     page->listed = true;
 }
 
-static void page_unlist(struct memory *memory, struct page *page) {
+static void page_unlist(struct memory *memory, struct page *page)
+{
     if (page->prev != NULL) {
         page->prev->next = page->next;
     } else {
@@ -237,7 +255,8 @@ static void page_unlist(struct memory *memory, struct page *page) {
     page->listed = false;
 }
 
-static struct page *page_take(struct memory *memory, unsigned class) {
+static struct page *page_take(struct memory *memory, unsigned class)
+{
     if (list_empty(&memory->open)) {
         region_open(memory);
     }
@@ -255,13 +274,14 @@ static struct page *page_take(struct memory *memory, unsigned class) {
     assert(!page->listed);
     page->mark = i == 0 ? (uint32_t)((sizeof(struct region) + 63) & ~(size_t)63) : 0;
     page->free = 0;
-    page->class = (uint16_t)class;
+    page->class = (uint16_t) class;
     POISON(page_address(page) + page->mark, PAGE_BYTES - page->mark);
     page_list(memory, page);
     return page;
 }
 
-static void page_give(struct memory *memory, struct page *page) {
+static void page_give(struct memory *memory, struct page *page)
+{
     struct region *region = region_of(page);
     unsigned i = (unsigned)(page - region->pages);
     page_unlist(memory, page);
@@ -285,7 +305,8 @@ static void page_give(struct memory *memory, struct page *page) {
 
 /* --- Small blocks ------------------------------------------------------------------------------------------------- */
 
-static void *small_alloc(struct memory *memory, unsigned class) {
+static void *small_alloc(struct memory *memory, unsigned class)
+{
     struct page *page = memory->partial[class];
     if (page == NULL) {
         page = page_take(memory, class);
@@ -310,7 +331,8 @@ static void *small_alloc(struct memory *memory, unsigned class) {
     return block;
 }
 
-static void small_release(struct memory *memory, void *block, unsigned class) {
+static void small_release(struct memory *memory, void *block, unsigned class)
+{
     struct region *region = region_of(block);
     size_t offset = (size_t)((uint8_t *)block - (uint8_t *)region);
     struct page *page = &region->pages[offset / PAGE_BYTES];
@@ -331,7 +353,8 @@ static void small_release(struct memory *memory, void *block, unsigned class) {
 
 /* --- Large blocks ------------------------------------------------------------------------------------------------- */
 
-static void *large_alloc(struct memory *memory, size_t size) {
+static void *large_alloc(struct memory *memory, size_t size)
+{
     size_t bytes = memory_usable(size) + sizeof(struct large);
     struct large *large;
     if (bytes >= MAPPED_MIN) {
@@ -350,7 +373,8 @@ static void *large_alloc(struct memory *memory, size_t size) {
     return large + 1;
 }
 
-static void large_release(struct memory *memory, void *block) {
+static void large_release(struct memory *memory, void *block)
+{
     struct large *large = (struct large *)block - 1;
     list_remove(&large->link);
     memory->large_bytes -= large->bytes;
@@ -363,12 +387,14 @@ static void large_release(struct memory *memory, void *block) {
 
 /* --- All ---------------------------------------------------------------------------------------------------------- */
 
-void *memory_alloc(struct memory *memory, size_t size) {
+void *memory_alloc(struct memory *memory, size_t size)
+{
     assert(size > 0);
     return size <= MEMORY_SMALL_MAX ? small_alloc(memory, class_of(size)) : large_alloc(memory, size);
 }
 
-void memory_release(struct memory *memory, void *block, size_t size) {
+void memory_release(struct memory *memory, void *block, size_t size)
+{
     if (size <= MEMORY_SMALL_MAX) {
         small_release(memory, block, class_of(size));
     } else {
@@ -376,7 +402,8 @@ void memory_release(struct memory *memory, void *block, size_t size) {
     }
 }
 
-void memory_discard(struct memory *memory) {
+void memory_discard(struct memory *memory)
+{
     memset(memory->partial, 0, sizeof memory->partial);
     list_join(&memory->dead, &memory->open);
     list_join(&memory->dead, &memory->full);
@@ -387,7 +414,8 @@ void memory_discard(struct memory *memory) {
 }
 
 /* Takes the next thing to give back; malloc'd blocks go at once. Returns the bytes given back. */
-static size_t shrinking_next(struct memory *memory) {
+static size_t shrinking_next(struct memory *memory)
+{
     if (!list_empty(&memory->dead_large)) {
         struct large *large = (struct large *)memory->dead_large.next;
         list_remove(&large->link);
@@ -408,7 +436,8 @@ static size_t shrinking_next(struct memory *memory) {
     return 0;
 }
 
-bool memory_step(struct memory *memory, size_t bytes) {
+bool memory_step(struct memory *memory, size_t bytes)
+{
     while (bytes > 0) {
         size_t given;
         if (memory->shrinking_bytes == 0) {
@@ -427,7 +456,8 @@ bool memory_step(struct memory *memory, size_t bytes) {
     return true;
 }
 
-void memory_free(struct memory *memory) {
+void memory_free(struct memory *memory)
+{
     if (memory == NULL) {
         return;
     }
@@ -437,6 +467,7 @@ void memory_free(struct memory *memory) {
     free(memory);
 }
 
-size_t memory_bytes(const struct memory *memory) {
+size_t memory_bytes(const struct memory *memory)
+{
     return (memory->n_regions * REGION_PAGES - memory->n_free_pages) * PAGE_BYTES + memory->large_bytes;
 }

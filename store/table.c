@@ -12,7 +12,8 @@
 #define SEGMENT_KEYS 192u
 #define SEGMENT_CAPACITY_MIN 16u
 #define CAPACITY_UNIT 16u
-/* A segment grows when more than this of 256 of its slots are used, to where GROWN of 256 are; it shrinks below SPARSE. */
+/* A segment grows when more than this of 256 of its slots are used, to where GROWN of 256 are; it shrinks below SPARSE.
+ */
 #define FILL_MAX 236u
 #define FILL_GROWN 224u
 #define FILL_SPARSE 176u
@@ -23,34 +24,40 @@
 
 /* --- Points and places -------------------------------------------------------------------------------------------- */
 
-static inline uint64_t reverse64(uint64_t v) {
+static inline uint64_t reverse64(uint64_t v)
+{
     v = (v >> 1 & UINT64_C(0x5555555555555555)) | (v & UINT64_C(0x5555555555555555)) << 1;
     v = (v >> 2 & UINT64_C(0x3333333333333333)) | (v & UINT64_C(0x3333333333333333)) << 2;
     v = (v >> 4 & UINT64_C(0x0f0f0f0f0f0f0f0f)) | (v & UINT64_C(0x0f0f0f0f0f0f0f0f)) << 4;
     return __builtin_bswap64(v);
 }
 
-uint64_t table_hash(const struct table *table, const void *name, size_t len) {
+uint64_t table_hash(const struct table *table, const void *name, size_t len)
+{
     return XXH3_64bits_withSeed(name, len, table->seed);
 }
 
-static inline struct segment *segment_at(const struct table *table, uint32_t i) {
+static inline struct segment *segment_at(const struct table *table, uint32_t i)
+{
     return &table->chunks[i / CHUNK_SEGMENTS][i % CHUNK_SEGMENTS];
 }
 
 /* How many low bits of the hash say that it belongs to segment i. */
-static inline unsigned segment_depth(const struct table *table, uint32_t i) {
+static inline unsigned segment_depth(const struct table *table, uint32_t i)
+{
     uint32_t half = UINT32_C(1) << table->depth;
     return table->depth + (i >= half || i < table->n_segments - half ? 1u : 0u);
 }
 
-static inline uint32_t segment_of(const struct table *table, uint64_t hash) {
+static inline uint32_t segment_of(const struct table *table, uint64_t hash)
+{
     uint32_t half = UINT32_C(1) << table->depth;
     uint32_t i = (uint32_t)hash & (2 * half - 1);
     return i < table->n_segments ? i : i & (half - 1);
 }
 
-static inline unsigned tag_of(uint64_t hash, unsigned depth) {
+static inline unsigned tag_of(uint64_t hash, unsigned depth)
+{
     uint32_t v = (uint32_t)(hash >> depth) & 0xffffu;
     v = (v >> 1 & 0x5555u) | (v & 0x5555u) << 1;
     v = (v >> 2 & 0x3333u) | (v & 0x3333u) << 2;
@@ -58,40 +65,47 @@ static inline unsigned tag_of(uint64_t hash, unsigned depth) {
     return (v >> 8 | v << 8) & 0xffffu;
 }
 
-static inline uint64_t slot_make(const struct key *key, unsigned tag) {
+static inline uint64_t slot_make(const struct key *key, unsigned tag)
+{
     uint64_t address = (uint64_t)(uintptr_t)key;
     assert((address & ~POINTER_MASK) == 0);
     return address | (uint64_t)tag << 48;
 }
 
-static inline struct key *slot_key(uint64_t slot) {
+static inline struct key *slot_key(uint64_t slot)
+{
     return (struct key *)(uintptr_t)(slot & POINTER_MASK);
 }
 
-static inline unsigned slot_tag(uint64_t slot) {
+static inline unsigned slot_tag(uint64_t slot)
+{
     return (unsigned)(slot >> 48);
 }
 
 /* Where a tag's run begins; grows with the tag. */
-static inline unsigned home_of(unsigned tag, unsigned capacity) {
+static inline unsigned home_of(unsigned tag, unsigned capacity)
+{
     return tag * capacity >> 16;
 }
 
 /* How far the slot at `place` is from where it would like to be. */
-static inline unsigned slot_distance(uint64_t slot, unsigned place, unsigned capacity) {
+static inline unsigned slot_distance(uint64_t slot, unsigned place, unsigned capacity)
+{
     unsigned home = home_of(slot_tag(slot), capacity);
     return place >= home ? place - home : place + capacity - home;
 }
 
 /* --- Segments ----------------------------------------------------------------------------------------------------- */
 
-static unsigned capacity_for(unsigned n, unsigned fill) {
+static unsigned capacity_for(unsigned n, unsigned fill)
+{
     unsigned slots = (n * 256 + fill - 1) / fill;
     unsigned capacity = (slots + CAPACITY_UNIT - 1) / CAPACITY_UNIT * CAPACITY_UNIT;
     return capacity < SEGMENT_CAPACITY_MIN ? SEGMENT_CAPACITY_MIN : capacity;
 }
 
-static void segment_open(struct table *table, struct segment *segment, unsigned capacity) {
+static void segment_open(struct table *table, struct segment *segment, unsigned capacity)
+{
     assert(capacity <= UINT16_MAX);
     size_t bytes = capacity * sizeof *segment->slots;
     segment->slots = memory_alloc(table->memory, bytes);
@@ -101,7 +115,8 @@ static void segment_open(struct table *table, struct segment *segment, unsigned 
     table->slot_bytes += bytes;
 }
 
-static void segment_close(struct table *table, struct segment *segment) {
+static void segment_close(struct table *table, struct segment *segment)
+{
     size_t bytes = segment->capacity * sizeof *segment->slots;
     memory_release(table->memory, segment->slots, bytes);
     table->slot_bytes -= bytes;
@@ -109,7 +124,8 @@ static void segment_close(struct table *table, struct segment *segment) {
 }
 
 /* Slots of a run lie in the order of their tags. There must be room. */
-static void segment_put(struct segment *segment, uint64_t slot) {
+static void segment_put(struct segment *segment, uint64_t slot)
+{
     unsigned capacity = segment->capacity;
     assert(segment->n < capacity);
     unsigned tag = slot_tag(slot);
@@ -144,7 +160,8 @@ static void segment_put(struct segment *segment, uint64_t slot) {
     segment->slots[place] = slot;
 }
 
-static void segment_cut(struct segment *segment, unsigned place) {
+static void segment_cut(struct segment *segment, unsigned place)
+{
     unsigned capacity = segment->capacity;
     segment->n--;
     for (;;) {
@@ -159,7 +176,8 @@ static void segment_cut(struct segment *segment, unsigned place) {
     }
 }
 
-static void segment_resize(struct table *table, struct segment *segment, unsigned capacity) {
+static void segment_resize(struct table *table, struct segment *segment, unsigned capacity)
+{
     struct segment old = *segment;
     segment_open(table, segment, capacity);
     for (unsigned i = 0; i < old.capacity; i++) {
@@ -170,7 +188,8 @@ static void segment_resize(struct table *table, struct segment *segment, unsigne
     segment_close(table, &old);
 }
 
-static void segment_add(struct table *table, struct segment *segment, uint64_t slot) {
+static void segment_add(struct table *table, struct segment *segment, uint64_t slot)
+{
     if ((segment->n + 1u) * 256 > segment->capacity * FILL_MAX) {
         segment_resize(table, segment, capacity_for(segment->n + 1u, FILL_GROWN));
     }
@@ -178,7 +197,8 @@ static void segment_add(struct table *table, struct segment *segment, uint64_t s
 }
 
 /* The place of a key that is there. */
-static unsigned segment_place(const struct segment *segment, unsigned tag, const struct key *key) {
+static unsigned segment_place(const struct segment *segment, unsigned tag, const struct key *key)
+{
     unsigned place = home_of(tag, segment->capacity);
     uint64_t slot = slot_make(key, tag);
     while (segment->slots[place] != slot) {
@@ -190,7 +210,8 @@ static unsigned segment_place(const struct segment *segment, unsigned tag, const
 
 /* --- Growing and shrinking ---------------------------------------------------------------------------------------- */
 
-static void table_push_segment(struct table *table) {
+static void table_push_segment(struct table *table)
+{
     if (table->n_segments % CHUNK_SEGMENTS == 0 && table->n_segments / CHUNK_SEGMENTS == table->n_chunks) {
         if (table->n_chunks == table->chunks_capacity) {
             table->chunks_capacity = table->chunks_capacity == 0 ? 4 : 2 * table->chunks_capacity;
@@ -208,7 +229,8 @@ static void table_push_segment(struct table *table) {
     }
 }
 
-static void table_split(struct table *table) {
+static void table_split(struct table *table)
+{
     uint32_t low = table->n_segments - (UINT32_C(1) << table->depth);
     uint32_t high = table->n_segments;
     unsigned depth = table->depth + 1;
@@ -238,7 +260,8 @@ static void table_split(struct table *table) {
 }
 
 /* Undo the last split. Tags lose their lowest bit and gain the one by which the segments differ. */
-static void table_merge(struct table *table) {
+static void table_merge(struct table *table)
+{
     uint32_t high = table->n_segments - 1;
     if (high < UINT32_C(1) << table->depth) {
         table->depth--;
@@ -261,19 +284,22 @@ static void table_merge(struct table *table) {
 
 /* --- All ---------------------------------------------------------------------------------------------------------- */
 
-void table_init(struct table *table, struct memory *memory, uint64_t seed) {
+void table_init(struct table *table, struct memory *memory, uint64_t seed)
+{
     *table = (struct table){.memory = memory, .seed = seed};
     table_push_segment(table);
     table->depth = 0;
     segment_open(table, segment_at(table, 0), SEGMENT_CAPACITY_MIN);
 }
 
-void table_fini(struct table *table) {
+void table_fini(struct table *table)
+{
     free(table->chunks);
     table->chunks = NULL;
 }
 
-struct key *table_find(const struct table *table, uint64_t hash, const void *name, size_t len) {
+struct key *table_find(const struct table *table, uint64_t hash, const void *name, size_t len)
+{
     uint32_t i = segment_of(table, hash);
     const struct segment *segment = segment_at(table, i);
     unsigned tag = tag_of(hash, segment_depth(table, i));
@@ -296,14 +322,16 @@ struct key *table_find(const struct table *table, uint64_t hash, const void *nam
     }
 }
 
-void table_prefetch_slots(const struct table *table, uint64_t hash) {
+void table_prefetch_slots(const struct table *table, uint64_t hash)
+{
     uint32_t i = segment_of(table, hash);
     const struct segment *segment = segment_at(table, i);
     unsigned tag = tag_of(hash, segment_depth(table, i));
     __builtin_prefetch(&segment->slots[home_of(tag, segment->capacity)]);
 }
 
-void table_prefetch_key(const struct table *table, uint64_t hash) {
+void table_prefetch_key(const struct table *table, uint64_t hash)
+{
     uint32_t i = segment_of(table, hash);
     const struct segment *segment = segment_at(table, i);
     unsigned tag = tag_of(hash, segment_depth(table, i));
@@ -322,7 +350,8 @@ void table_prefetch_key(const struct table *table, uint64_t hash) {
     }
 }
 
-void table_insert(struct table *table, uint64_t hash, struct key *key) {
+void table_insert(struct table *table, uint64_t hash, struct key *key)
+{
     uint32_t i = segment_of(table, hash);
     segment_add(table, segment_at(table, i), slot_make(key, tag_of(hash, segment_depth(table, i))));
     table->n_keys++;
@@ -331,14 +360,16 @@ void table_insert(struct table *table, uint64_t hash, struct key *key) {
     }
 }
 
-void table_replace(struct table *table, uint64_t hash, const struct key *old, struct key *key) {
+void table_replace(struct table *table, uint64_t hash, const struct key *old, struct key *key)
+{
     uint32_t i = segment_of(table, hash);
     struct segment *segment = segment_at(table, i);
     unsigned tag = tag_of(hash, segment_depth(table, i));
     segment->slots[segment_place(segment, tag, old)] = slot_make(key, tag);
 }
 
-void table_remove(struct table *table, uint64_t hash, const struct key *key) {
+void table_remove(struct table *table, uint64_t hash, const struct key *key)
+{
     uint32_t i = segment_of(table, hash);
     struct segment *segment = segment_at(table, i);
     unsigned tag = tag_of(hash, segment_depth(table, i));
@@ -359,7 +390,8 @@ void table_remove(struct table *table, uint64_t hash, const struct key *key) {
 
 /* Visit the slots of the first tag from `from` on; gives that tag, or 0x10000 if there is none. */
 static unsigned segment_scan(const struct segment *segment, unsigned from, void (*each)(void *ctx, struct key *key),
-                             void *ctx) {
+                             void *ctx)
+{
     unsigned capacity = segment->capacity;
     unsigned found = 0x10000;
     /* Past the end, the front holds the rest of the last run, which has the greatest tags. */
@@ -382,7 +414,8 @@ static unsigned segment_scan(const struct segment *segment, unsigned from, void 
     return found;
 }
 
-uint64_t table_scan(const struct table *table, uint64_t cursor, void (*each)(void *ctx, struct key *key), void *ctx) {
+uint64_t table_scan(const struct table *table, uint64_t cursor, void (*each)(void *ctx, struct key *key), void *ctx)
+{
     uint64_t point = cursor << CURSOR_SHIFT;
     uint32_t i = segment_of(table, reverse64(point));
     unsigned depth = segment_depth(table, i);
@@ -394,12 +427,14 @@ uint64_t table_scan(const struct table *table, uint64_t cursor, void (*each)(voi
     return next >> CURSOR_SHIFT;
 }
 
-struct key *table_pick(const struct table *table, uint64_t random) {
+struct key *table_pick(const struct table *table, uint64_t random)
+{
     const struct segment *segment = segment_at(table, (uint32_t)((random & UINT32_MAX) * table->n_segments >> 32));
     return slot_key(segment->slots[(random >> 32) * segment->capacity >> 32]);
 }
 
-size_t table_bytes(const struct table *table) {
+size_t table_bytes(const struct table *table)
+{
     return table->slot_bytes + table->n_chunks * CHUNK_SEGMENTS * sizeof(struct segment) +
            table->chunks_capacity * sizeof *table->chunks;
 }

@@ -1,14 +1,14 @@
-/* Inside store/: finds keys by the hash of their name, and walks them in the order of that hash. Owns the slots, not the
- * keys; knows nothing of values, deadlines or revisions.
+/* Inside store/: finds keys by the hash of their name, and walks them in the order of that hash. Owns the slots, not
+ * the keys; knows nothing of values, deadlines or revisions.
  *
  * Linear hashing over segments: the table splits one segment at a time, in turn, as keys are added, so no step ever
  * touches more than some hundred keys. A segment is an open-addressing array that is sized to what it holds and grows
  * by a few per cent, so the table stays above 85 % full. A slot is a pointer with 16 hash bits in its unused upper
  * bits: a lookup touches a key only when those agree.
  *
- * The hash, bits reversed, is a key's *point*. Segment i of depth d holds the points that begin with the d low bits of i
- * reversed; within it slots are in the order of the next 16 bits. So walking the points in order is independent of how
- * often segments were split or merged meanwhile: scan cursors are points, and so may be the front of a snapshot. */
+ * The hash, bits reversed, is a key's *point*. Segment i of depth d holds the points that begin with the d low bits of
+ * i reversed; within it slots are in the order of the next 16 bits. So walking the points in order is independent of
+ * how often segments were split or merged meanwhile: scan cursors are points, and so may be the front of a snapshot. */
 #ifndef LOCKSTEP_TABLE_H
 #define LOCKSTEP_TABLE_H
 
@@ -46,8 +46,8 @@ void table_insert(struct table *table, uint64_t hash, struct key *key);
 void table_replace(struct table *table, uint64_t hash, const struct key *old, struct key *key);
 void table_remove(struct table *table, uint64_t hash, const struct key *key);
 
-/* Visit the keys of at least one point from `cursor` on, unless its segment has none left; gives the next cursor, 0 at the
- * end. */
+/* Visit the keys of at least one point from `cursor` on, unless its segment has none left; gives the next cursor, 0 at
+ * the end. */
 uint64_t table_scan(const struct table *table, uint64_t cursor, void (*each)(void *ctx, struct key *key), void *ctx);
 /* The key in a slot chosen by `random`, NULL if that slot is empty. */
 struct key *table_pick(const struct table *table, uint64_t random);
