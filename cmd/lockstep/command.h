@@ -1,0 +1,18 @@
+/* The subcommands of `lockstep` and their exit codes. Each takes its own arguments (argv[0] is the subcommand's name),
+ * prints to stdout and stderr, and returns the exit code of the process. */
+#ifndef LOCKSTEP_CLI_COMMAND_H
+#define LOCKSTEP_CLI_COMMAND_H
+
+enum exit_code {
+    EXIT_OK = 0,
+    EXIT_FAILED = 1, /* it could not be done: no connection, a node died, ... */
+    EXIT_USAGE = 2,  /* the command line is wrong */
+    EXIT_PARTLY = 3, /* done, but with error replies, or with nodes that are down */
+};
+
+int command_dev(int argc, char **argv);
+int command_status(int argc, char **argv);
+int command_cli(int argc, char **argv);
+int command_bench(int argc, char **argv);
+
+#endif

@@ -1,0 +1,129 @@
+#include "cmd/lockstep/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint64_t suffix_factor(const char *suffix)
+{
+    if (suffix[0] == '\0') {
+        return 1;
+    }
+    if (suffix[1] != '\0') {
+        return 0;
+    }
+    switch (suffix[0]) {
+    case 'k':
+    case 'K':
+        return 1000;
+    case 'm':
+    case 'M':
+        return 1000000;
+    case 'g':
+    case 'G':
+        return 1000000000;
+    default:
+        return 0;
+    }
+}
+
+bool option_u64(const char *option, const char *text, uint64_t min, uint64_t max, uint64_t *value)
+{
+    char *end = NULL;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    uint64_t factor = end == text ? 0 : suffix_factor(end);
+    uint64_t product = 0;
+    bool bad = !isdigit((unsigned char)text[0]) || errno != 0 || factor == 0 ||
+               __builtin_mul_overflow((uint64_t)number, factor, &product);
+    if (bad || product < min || product > max) {
+        fprintf(stderr, "lockstep: %s wants a whole number from %" PRIu64 " to %" PRIu64 ", not \"%s\"\n", option, min,
+                max, text);
+        return false;
+    }
+    *value = product;
+    return true;
+}
+
+bool option_u32(const char *option, const char *text, uint32_t min, uint32_t max, uint32_t *value)
+{
+    uint64_t wide = 0;
+    if (!option_u64(option, text, min, max, &wide)) {
+        return false;
+    }
+    *value = (uint32_t)wide;
+    return true;
+}
+
+bool option_double(const char *option, const char *text, double min, double max, double *value)
+{
+    char *end = NULL;
+    errno = 0;
+    double number = strtod(text, &end);
+    if (end == text || *end != '\0' || errno != 0 || !(number >= min && number <= max)) {
+        fprintf(stderr, "lockstep: %s wants a number from %g to %g, not \"%s\"\n", option, min, max, text);
+        return false;
+    }
+    *value = number;
+    return true;
+}
+
+static bool port_parse(const char *text, unsigned *port)
+{
+    char *end = NULL;
+    errno = 0;
+    unsigned long number = strtoul(text, &end, 10);
+    if (!isdigit((unsigned char)text[0]) || *end != '\0' || errno != 0 || number < 1 || number > 65535) {
+        return false;
+    }
+    *port = (unsigned)number;
+    return true;
+}
+
+static bool address_parse(const char *text, struct address *address)
+{
+    const char *host = text;
+    size_t host_len = strlen(text);
+    const char *port = NULL;
+    if (text[0] == '[') {
+        const char *close = strchr(text, ']');
+        if (close == NULL || (close[1] != '\0' && close[1] != ':')) {
+            return false;
+        }
+        host = text + 1;
+        host_len = (size_t)(close - host);
+        port = close[1] == ':' ? close + 2 : NULL;
+    } else if (strchr(text, ':') != NULL && strchr(text, ':') == strrchr(text, ':')) {
+        port = strchr(text, ':') + 1;
+        host_len = (size_t)(port - 1 - text);
+    } else if (host_len > 0 && strspn(text, "0123456789") == host_len) {
+        port = text;
+        host_len = 0;
+    }
+    if (host_len >= sizeof(address->host)) {
+        return false;
+    }
+    address->port = ADDRESS_PORT_DEFAULT;
+    if (port != NULL && !port_parse(port, &address->port)) {
+        return false;
+    }
+    if (host_len == 0) {
+        host = "127.0.0.1";
+        host_len = strlen(host);
+    }
+    memcpy(address->host, host, host_len);
+    address->host[host_len] = '\0';
+    return true;
+}
+
+bool option_address(const char *option, const char *text, struct address *address)
+{
+    if (text[0] == '\0' || !address_parse(text, address)) {
+        fprintf(stderr, "lockstep: %s wants HOST:PORT, not \"%s\"\n", option, text);
+        return false;
+    }
+    return true;
+}
