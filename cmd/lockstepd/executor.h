@@ -13,14 +13,21 @@
 
 struct executor;
 
-/* Per session; embedded by its owner, zeroed by exec_session_init. */
+struct exec_batch;
+struct read_group;
+
+/* Per session; embedded by its owner, set up by exec_session_init. */
 struct exec_session {
     /* private */
-    uint64_t id;              /* names the session on the wire */
-    uint64_t unfinished;      /* requests submitted and not ended */
-    uint64_t writes;          /* of those: writes and riding reads in batches */
-    struct exec_request *reads; /* waiting for confirmation, oldest first */
-    struct exec_request *reads_tail;
+    uint64_t id;         /* names the session on the wire */
+    uint64_t unfinished; /* requests submitted, neither ended nor held */
+    uint64_t route;      /* node that executes the unfinished ones ... */
+    uint64_t route_term; /* ... in this term */
+    struct exec_batch *last_batch;            /* newest batch with a write of this session, NULL if all have ended */
+    struct exec_request *reads, *reads_tail;  /* waiting for confirmation, oldest first */
+    struct exec_request *held, *held_tail;    /* waiting until the unfinished ones have ended */
+    struct exec_session *held_prev, *held_next; /* sessions with held requests */
+    bool on_held_list;
     bool detached;
 };
 
@@ -38,12 +45,14 @@ struct exec_request {
     void (*end)(struct exec_request *request);
     /* private */
     struct exec_session *session;
-    struct exec_request *next, *prev;
-    const struct store_command *command;
-    void *args;
-    uint32_t argc;
+    struct exec_request *next, *prev; /* in the list of its state */
+    struct exec_request *session_next; /* the session's waiting reads */
+    struct read_group *group; /* of a waiting read */
+    const struct store_command *command; /* NULL: a transaction */
+    struct exec_args *args;              /* copied arguments, NULL where they are not needed any more */
+    const char *error;                   /* this reply is already decided; static text */
+    uint64_t number;                     /* of a forwarded request */
     uint8_t state;
-    uint64_t number;
 };
 
 void exec_session_init(struct executor *executor, struct exec_session *session);
@@ -57,10 +66,51 @@ void executor_submit(struct executor *executor, struct exec_session *session, st
 void executor_submit_transaction(struct executor *executor, struct exec_session *session,
                                  struct exec_request *request, const struct store_watch *watches, unsigned n_watches,
                                  const struct store_queued *commands, unsigned n_commands);
-/* Executes nothing and ends once everything submitted before in this session has ended (for local commands that must
- * keep their place, such as WAIT). */
-
 /* Too much is waiting: stop handing in requests until `relieved` (executor_config) is called. */
 bool executor_congested(const struct executor *executor);
+
+/* --- For node.c ---------------------------------------------------------------------------------------------------- */
+
+struct executor_config {
+    struct env *env;
+    struct store *store;
+    uint64_t id;                /* of this node */
+    uint32_t batch_bytes_max;   /* target size of one entry */
+    uint32_t entry_bytes_max;   /* largest entry: a single big command */
+    uint64_t queue_bytes_max;   /* batched and not yet proposed: congested above half of it, -TRYAGAIN above all of it */
+    uint32_t forward_timeout_ms; /* a forwarded request without an answer ends as -UNKNOWN after this */
+    uint32_t election_timeout_ms;
+    void (*relieved)(void *ctx);
+    void *ctx;
+};
+
+struct executor_stats {
+    uint64_t commands;
+    uint64_t batches, batched_commands, batch_commands_last, batch_commands_max;
+    double batch_commands_ewma;
+    uint64_t forwarded_out, forwarded_in, reads_confirmed, reads_riding, unknown, tryagain, ticks;
+};
+
+struct executor *executor_new(const struct executor_config *config);
+/* The replica starts after the executor, whose functions are its FSM. */
+void executor_attach(struct executor *executor, struct replica *replica);
+void executor_free(struct executor *executor);
+/* replica_fsm.apply */
+void executor_apply(struct executor *executor, const void *data, size_t len, struct proposal *proposal);
+/* Role, term or leader changed. */
+void executor_changed(struct executor *executor);
+/* End of a loop turn: before replica_turn_end. */
+void executor_turn_end(struct executor *executor);
+/* Everything outstanding ends with an error. */
+void executor_stop(struct executor *executor);
+/* A frame of EXECUTOR_CHANNEL from a node. False: malformed. */
+bool executor_receive(struct executor *executor, uint64_t from, const void *frame, size_t len);
+void executor_peer_state(struct executor *executor, uint64_t peer, bool connected);
+void executor_set_maxmemory(struct executor *executor, uint64_t bytes);
+void executor_stats(const struct executor *executor, struct executor_stats *stats);
+void executor_stats_reset(struct executor *executor);
+
+/* First byte of frames between executors. */
+#define EXECUTOR_CHANNEL 2u
 
 #endif

@@ -1,0 +1,370 @@
+/* Writes: the open batch becomes one log entry; replies are given while it is applied.
+ *
+ * Group commit: up to EXEC_ENTRIES_IN_FLIGHT entries are on their way; what arrives meanwhile fills the open batch. */
+#include <assert.h>
+#include <stdlib.h>
+
+#include "cmd/lockstepd/executor_internal.h"
+
+/* A command's place in the batch costs this much beside its bytes: request bookkeeping. */
+#define COMMAND_OVERHEAD 64u
+
+static struct exec_batch *batch_of(struct proposal *proposal)
+{
+    return proposal->data;
+}
+
+static struct exec_batch *batch_new(struct executor *ex)
+{
+    struct exec_batch *batch = calloc(1, sizeof *batch);
+
+    if (batch != NULL) {
+        batch->executor = ex;
+        batch->proposal.data = batch;
+        store_batch_init(&batch->commands, ex->config.entry_bytes_max);
+    }
+    return batch;
+}
+
+static void batch_free(struct exec_batch *batch)
+{
+    assert(batch->requests.first == NULL);
+    store_batch_fini(&batch->commands);
+    free(batch->data);
+    free(batch);
+}
+
+void exec_ride(struct exec_batch *batch, struct exec_request *request)
+{
+    request->state = EXEC_RIDER;
+    batch->executor->stats.reads_riding++;
+    exec_list_append(&batch->requests, request);
+}
+
+/* Take the first request off a batch that ends. */
+static struct exec_request *batch_pop(struct exec_batch *batch)
+{
+    struct exec_request *request = batch->requests.first;
+
+    if (request != NULL) {
+        exec_list_remove(&batch->requests, request);
+        if (request->session->last_batch == batch) {
+            /* Its later requests in this batch follow; new ones must not ride on it any more. */
+            request->session->last_batch = NULL;
+        }
+    }
+    return request;
+}
+
+/* All of it ends with an error: writes with `error`, riders (nothing of theirs was executed) as not executed. */
+static void batch_fail(struct exec_batch *batch, const char *error)
+{
+    struct executor *ex = batch->executor;
+    struct exec_request *request;
+
+    while ((request = batch_pop(batch)) != NULL) {
+        const char *text = request->state == EXEC_WRITE ? error : EXEC_TRYAGAIN;
+        exec_finish_error(ex, request, request->error != NULL ? request->error : text);
+    }
+    batch_free(batch);
+}
+
+static void unknown_cb(struct proposal *proposal)
+{
+    struct exec_batch *batch = batch_of(proposal);
+
+    batch->executor->in_flight--;
+    batch_fail(batch, EXEC_UNKNOWN);
+}
+
+/* --- Filling ------------------------------------------------------------------------------------------------------ */
+
+/* The open batch is full: it waits in the queue. */
+static void close_open(struct executor *ex)
+{
+    struct exec_batch *batch = ex->open;
+
+    ex->open = NULL;
+    batch->next = NULL;
+    if (ex->queue_tail == NULL) {
+        ex->queue = batch;
+    } else {
+        ex->queue_tail->next = batch;
+    }
+    ex->queue_tail = batch;
+}
+
+static enum store_status add(struct exec_batch *batch, const struct exec_input *in)
+{
+    return in->command != NULL ? store_batch_add(&batch->commands, in->argv, in->argc)
+                               : store_batch_add_transaction(&batch->commands, in->watches, in->n_watches,
+                                                             in->commands, in->n_commands);
+}
+
+/* Add to the open batch, opening another when it is full. */
+static enum store_status add_to_open(struct executor *ex, const struct exec_input *in)
+{
+    enum store_status status;
+
+    if (ex->open != NULL && store_batch_bytes(&ex->open->commands) >= ex->config.batch_bytes_max) {
+        close_open(ex);
+    }
+    for (int attempt = 0; attempt < 2; attempt++) {
+        if (ex->open == NULL) {
+            ex->open = batch_new(ex);
+            if (ex->open == NULL) {
+                return STORE_NO_MEMORY;
+            }
+        }
+        const size_t before = store_batch_bytes(&ex->open->commands);
+        status = add(ex->open, in);
+        if (status == STORE_OK) {
+            const size_t bytes = store_batch_bytes(&ex->open->commands) - before + COMMAND_OVERHEAD;
+            ex->open->bytes += bytes;
+            ex->queue_bytes += bytes;
+            return STORE_OK;
+        }
+        if (status != STORE_FULL) {
+            break;
+        }
+        close_open(ex);
+    }
+    if (ex->open != NULL && store_batch_count(&ex->open->commands) == 0 && ex->open->requests.first == NULL) {
+        batch_free(ex->open);
+        ex->open = NULL;
+    }
+    return status;
+}
+
+/* Does any command of it need memory that is not to be had? */
+static bool out_of_memory(const struct executor *ex, const struct exec_input *in)
+{
+    if (ex->maxmemory == 0 || store_memory(ex->config.store) < ex->maxmemory) {
+        return false;
+    }
+    if (in->command != NULL) {
+        return (in->command->flags & STORE_DENYOOM) != 0;
+    }
+    for (unsigned i = 0; i < in->n_commands; i++) {
+        const struct iovec name = in->commands[i].argv[0];
+        const struct store_command *c = store_command_find(name.iov_base, name.iov_len);
+        if (c != NULL && (c->flags & STORE_DENYOOM) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void refuse(struct executor *ex, struct exec_request *request, const char *error)
+{
+    request->error = error;
+    exec_read(ex, request); /* the error takes its place in the session's order as a read would */
+}
+
+void exec_write(struct executor *ex, struct exec_request *request, const struct exec_input *in)
+{
+    struct exec_session *s = request->session;
+
+    if (out_of_memory(ex, in)) {
+        refuse(ex, request, EXEC_OOM);
+        return;
+    }
+    if (ex->queue_bytes > ex->config.queue_bytes_max) {
+        refuse(ex, request, EXEC_TRYAGAIN);
+        return;
+    }
+    /* Reads of the session that wait must not see this write: they go in front of it. Adding may move on to another
+     * batch, so the command goes first and the riders are then put before it. */
+    const enum store_status status = add_to_open(ex, in);
+    if (status != STORE_OK) {
+        refuse(ex, request,
+               status == STORE_NO_MEMORY ? EXEC_NO_MEMORY : status == STORE_TOO_BIG ? EXEC_TOO_BIG : EXEC_REFUSED);
+        return;
+    }
+    free(request->args);
+    request->args = NULL;
+    exec_reads_to_riders(ex, s, ex->open);
+    request->state = EXEC_WRITE;
+    exec_list_append(&ex->open->requests, request);
+    s->last_batch = ex->open;
+}
+
+/* --- Proposing ---------------------------------------------------------------------------------------------------- */
+
+static void note_proposed(struct executor *ex, unsigned count)
+{
+    struct executor_stats *st = &ex->stats;
+
+    st->batches++;
+    st->batched_commands += count;
+    st->batch_commands_last = count;
+    if (count > st->batch_commands_max) {
+        st->batch_commands_max = count;
+    }
+    st->batch_commands_ewma += ((double)count - st->batch_commands_ewma) / 16;
+}
+
+/* Propose one batch. True if it left the queue (accepted or failed). */
+static bool propose_one(struct executor *ex, struct exec_batch *batch)
+{
+    const unsigned count = store_batch_count(&batch->commands);
+
+    if (batch->data == NULL && store_batch_seal(&batch->commands, replica_cluster_time(ex->replica), &batch->data,
+                                                &batch->len) != STORE_OK) {
+        ex->queue_bytes -= batch->bytes;
+        batch_fail(batch, EXEC_NO_MEMORY);
+        return true;
+    }
+    batch->proposal.unknown = unknown_cb;
+    switch (replica_propose(ex->replica, batch->data, batch->len, &batch->proposal)) {
+        case REPLICA_OK:
+            batch->data = NULL;
+            batch->proposed = true;
+            ex->in_flight++;
+            ex->queue_bytes -= batch->bytes;
+            note_proposed(ex, count);
+            return true;
+        case REPLICA_BUSY:
+            return false;
+        case REPLICA_NO_SPACE:
+            ex->queue_bytes -= batch->bytes;
+            batch_fail(batch, EXEC_NOSPACE);
+            return true;
+        case REPLICA_TOO_BIG:
+            ex->queue_bytes -= batch->bytes;
+            batch_fail(batch, EXEC_TOO_BIG);
+            return true;
+        default:
+            ex->queue_bytes -= batch->bytes;
+            batch_fail(batch, EXEC_TRYAGAIN);
+            return true;
+    }
+}
+
+void exec_propose(struct executor *ex)
+{
+    if (ex->proposing || ex->replica == NULL || !replica_is_leader(ex->replica)) {
+        return;
+    }
+    ex->proposing = true;
+    while (ex->in_flight < EXEC_ENTRIES_IN_FLIGHT && (ex->queue != NULL || ex->open != NULL)) {
+        if (ex->queue == NULL) {
+            close_open(ex);
+        }
+        struct exec_batch *batch = ex->queue;
+        struct exec_batch *next = batch->next;
+        ex->queue = next;
+        if (next == NULL) {
+            ex->queue_tail = NULL;
+        }
+        if (!propose_one(ex, batch)) {
+            ex->queue = batch;
+            if (next == NULL) {
+                ex->queue_tail = batch;
+            }
+            break;
+        }
+    }
+    ex->proposing = false;
+}
+
+void exec_batches_fail(struct executor *ex, const char *error)
+{
+    while (ex->queue != NULL || ex->open != NULL) {
+        if (ex->queue == NULL) {
+            close_open(ex);
+        }
+        struct exec_batch *batch = ex->queue;
+        ex->queue = batch->next;
+        if (ex->queue == NULL) {
+            ex->queue_tail = NULL;
+        }
+        ex->queue_bytes -= batch->bytes;
+        batch_fail(batch, error);
+    }
+}
+
+/* An entry that only moves time, when a deadline is due and no write is coming. */
+void exec_tick(struct executor *ex)
+{
+    const uint64_t deadline_ms = store_next_deadline_ms(ex->config.store);
+
+    if (deadline_ms == UINT64_MAX || !replica_is_leader(ex->replica) || ex->in_flight > 0 || ex->open != NULL ||
+        ex->queue != NULL) {
+        return;
+    }
+    if (deadline_ms == ex->tick_deadline_ms) {
+        return; /* the timer is set for it */
+    }
+    const uint64_t time_ms = replica_cluster_time(ex->replica);
+    if (deadline_ms > time_ms) {
+        const struct env_ops *ops = ex->config.env->ops;
+        const uint64_t wait_ms = deadline_ms - time_ms < 60000 ? deadline_ms - time_ms : 60000;
+        ops->timer_set(ex->config.env, &ex->tick_timer, ops->now_us(ex->config.env) + wait_ms * 1000);
+        ex->tick_deadline_ms = deadline_ms;
+        return;
+    }
+    ex->open = batch_new(ex);
+    if (ex->open != NULL) {
+        ex->stats.ticks++;
+    }
+}
+
+/* --- Applying ----------------------------------------------------------------------------------------------------- */
+
+/* Execute the riders in front of the next write. */
+static void run_riders(struct exec_batch *batch)
+{
+    while (batch->requests.first != NULL && batch->requests.first->state == EXEC_RIDER) {
+        struct exec_request *request = batch->requests.first;
+        exec_list_remove(&batch->requests, request);
+        exec_read_now(batch->executor, request);
+    }
+}
+
+static struct store_reply *apply_begin(void *ctx, unsigned i)
+{
+    struct exec_batch *batch = ctx;
+
+    (void)i;
+    run_riders(batch);
+    struct exec_request *request = batch->requests.first;
+    assert(request != NULL);
+    assert(request->state == EXEC_WRITE);
+    return request->session->detached ? NULL : request->begin(request);
+}
+
+static void apply_end(void *ctx, unsigned i)
+{
+    struct exec_batch *batch = ctx;
+    struct exec_request *request = batch->requests.first;
+
+    (void)i;
+    exec_list_remove(&batch->requests, request);
+    exec_finish(batch->executor, request);
+}
+
+void executor_apply(struct executor *ex, const void *data, size_t len, struct proposal *proposal)
+{
+    if (proposal == NULL) {
+        if (store_entry_check(data, len) != STORE_OK) {
+            ex->config.env->ops->fail_stop(ex->config.env, "a committed entry is not understood",
+                                           "run the version that wrote it");
+            return;
+        }
+        store_apply(ex->config.store, data, len, NULL);
+        return;
+    }
+    struct exec_batch *batch = batch_of(proposal);
+    const struct store_apply_hooks hooks = {.ctx = batch, .begin = apply_begin, .end = apply_end};
+    /* From here on its sessions start afresh: nothing can ride on it. */
+    for (struct exec_request *q = batch->requests.first; q != NULL; q = q->next) {
+        if (q->session->last_batch == batch) {
+            q->session->last_batch = NULL;
+        }
+    }
+    ex->in_flight--;
+    store_apply(ex->config.store, data, len, &hooks);
+    run_riders(batch);
+    batch_free(batch);
+}

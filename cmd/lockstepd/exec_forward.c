@@ -1,0 +1,579 @@
+/* Commands on their way to the leader and back. Frames: docs/FORMATS.md, section Forwarding.
+ *
+ * Origin: requests get consecutive numbers and are collected into one frame a turn. As long as that frame was not given
+ * to the link they are definitely not executed; from then on only the leader's own reply is definite. If the link breaks,
+ * the leader is replaced, or nothing comes in time, they end as -UNKNOWN, and nothing is ever sent twice.
+ *
+ * Leader: each session of another node has a proxy session here as long as it has unfinished requests, so that its order
+ * is kept as for a local one; replies are rendered straight into the frame that goes back.
+ *
+ * Numbers and session ids start at a random point in each process, so that what was meant for an earlier run of a node
+ * is never taken for this one's. */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/lockstepd/executor_internal.h"
+#include "cmd/lockstepd/render.h"
+#include "net/resp.h"
+
+#define FORWARD_VERSION 1u
+/* A reply frame is sent early above this size. */
+#define FORWARD_FRAME_BYTES (1024u * 1024)
+/* A single reply must fit a frame between nodes. */
+#define FORWARD_REPLY_BYTES_MAX (72u * 1024 * 1024)
+
+enum forward_type { FORWARD_REQUEST = 1, FORWARD_REPLY, FORWARD_RESET };
+
+struct wire_head {
+    uint8_t channel, version, type, reserved;
+    uint32_t count;
+    uint64_t term; /* REQUEST: of the leader meant */
+};
+static_assert(sizeof(struct wire_head) == 16, "wire format");
+
+struct wire_request {
+    uint64_t number, session;
+    uint32_t len;
+    uint8_t proto, transaction;
+    uint16_t reserved;
+};
+static_assert(sizeof(struct wire_request) == 24, "wire format");
+
+struct wire_reply {
+    uint64_t number;
+    uint32_t len;
+    uint32_t reserved;
+};
+static_assert(sizeof(struct wire_reply) == 16, "wire format");
+
+/* Sent and not answered, by number. */
+struct outstanding {
+    struct exec_request *request; /* NULL: ended */
+    uint64_t peer;
+    uint64_t deadline_us;
+};
+
+/* A session of another node. */
+struct proxy {
+    struct exec_session session;
+    struct proxy *next; /* in its hash chain */
+    uint64_t peer, remote_id;
+    unsigned requests;
+};
+
+struct proxy_request {
+    struct exec_request request;
+    struct forward *forward;
+    struct proxy *proxy;
+    struct reply_buffer *out;
+    struct render render;
+    uint64_t number;
+    size_t item; /* where its reply begins in `out`, SIZE_MAX: not begun */
+};
+
+struct reply_buffer {
+    uint64_t peer;
+    struct resp_buffer bytes;
+    uint32_t count;
+};
+
+#define PROXY_CHAINS 1024u /* a power of two */
+
+struct forward {
+    struct executor *executor;
+    /* origin */
+    struct outstanding *ring; /* capacity is a power of two */
+    size_t capacity, front, count;
+    uint64_t first; /* number of the one at the front */
+    struct resp_buffer out; /* collected this turn for out_peer in out_term */
+    uint32_t out_count;
+    uint64_t out_peer, out_term, out_first;
+    struct env_timer timer;
+    bool timer_set;
+    /* leader */
+    struct proxy *chains[PROXY_CHAINS];
+    struct reply_buffer replies[REPLICA_SERVERS_MAX];
+    unsigned n_replies;
+    struct exec_view view;
+};
+
+static uint64_t now_us(const struct forward *f)
+{
+    struct env *env = f->executor->config.env;
+
+    return env->ops->now_us(env);
+}
+
+static bool send_frame(struct forward *f, uint64_t peer, enum forward_type type, uint64_t term, uint32_t count,
+                       const struct resp_buffer *items)
+{
+    struct env *env = f->executor->config.env;
+    struct wire_head head = {EXECUTOR_CHANNEL, FORWARD_VERSION, (uint8_t)type, 0, count, term};
+    const struct iovec pieces[2] = {{&head, sizeof head},
+                                    {items != NULL ? items->data : NULL, items != NULL ? items->len : 0}};
+
+    return env->ops->send(env, peer, pieces, items != NULL && items->len > 0 ? 2 : 1);
+}
+
+static void append_padded(struct resp_buffer *b, const void *data, size_t len)
+{
+    static const char zeros[8];
+
+    resp_buffer_append(b, data, len);
+    resp_buffer_append(b, zeros, (8 - len % 8) % 8);
+}
+
+/* --- Origin: what is outstanding ---------------------------------------------------------------------------------- */
+
+static struct outstanding *outstanding_at(struct forward *f, uint64_t number)
+{
+    if (number - f->first >= f->count) {
+        return NULL;
+    }
+    return &f->ring[(f->front + (number - f->first)) & (f->capacity - 1)];
+}
+
+static bool outstanding_push(struct forward *f, const struct outstanding *o)
+{
+    if (f->count == f->capacity) {
+        const size_t capacity = f->capacity == 0 ? 256 : f->capacity * 2;
+        struct outstanding *ring = malloc(capacity * sizeof *ring);
+        if (ring == NULL) {
+            return false;
+        }
+        for (size_t i = 0; i < f->count; i++) {
+            ring[i] = f->ring[(f->front + i) & (f->capacity - 1)];
+        }
+        free(f->ring);
+        f->ring = ring;
+        f->capacity = capacity;
+        f->front = 0;
+    }
+    f->ring[(f->front + f->count) & (f->capacity - 1)] = *o;
+    f->count++;
+    return true;
+}
+
+/* Drop ended ones from the front. */
+static void outstanding_trim(struct forward *f)
+{
+    while (f->count > 0 && f->ring[f->front].request == NULL) {
+        f->front = (f->front + 1) & (f->capacity - 1);
+        f->first++;
+        f->count--;
+    }
+}
+
+/* End those of `peer` (0: of any) whose deadline is at or before `until_us`, oldest first. */
+static void outstanding_fail(struct forward *f, uint64_t peer, uint64_t until_us, const char *error)
+{
+    const uint64_t end = f->first + f->count;
+
+    for (uint64_t number = f->first; number != end; number++) {
+        struct outstanding *o = outstanding_at(f, number);
+        if (o != NULL && o->request != NULL && (peer == 0 || o->peer == peer) && o->deadline_us <= until_us) {
+            struct exec_request *request = o->request;
+            const bool read = request->command != NULL && (request->command->flags & STORE_WRITE) == 0;
+            o->request = NULL;
+            exec_finish_error(f->executor, request, read ? EXEC_TRYAGAIN : error);
+        }
+    }
+    outstanding_trim(f);
+}
+
+static void flush_requests(struct forward *f)
+{
+    const uint64_t peer = f->out_peer;
+
+    if (f->out_count == 0) {
+        return;
+    }
+    const bool sent =
+        !f->out.failed && send_frame(f, peer, FORWARD_REQUEST, f->out_term, f->out_count, &f->out);
+    const uint32_t count = f->out_count;
+    f->out_count = 0;
+    resp_buffer_clear(&f->out);
+    for (uint32_t i = 0; i < count && !sent; i++) { /* nothing was given to the link: definitely not executed */
+        struct outstanding *o = outstanding_at(f, f->out_first + i);
+        if (o != NULL && o->request != NULL) {
+            struct exec_request *request = o->request;
+            o->request = NULL;
+            exec_finish_error(f->executor, request, EXEC_TRYAGAIN);
+        }
+    }
+    outstanding_trim(f);
+}
+
+void forward_submit(struct forward *f, struct exec_request *request, const struct exec_input *in)
+{
+    struct exec_session *s = request->session;
+    const struct outstanding o = {request, s->route, now_us(f) + (uint64_t)f->executor->config.forward_timeout_ms * 1000};
+
+    if (!exec_keep_args(request, in)) {
+        exec_refuse(f->executor, request, EXEC_NO_MEMORY);
+        return;
+    }
+    if (request->args->len > f->executor->config.entry_bytes_max) {
+        exec_refuse(f->executor, request, EXEC_TOO_BIG);
+        return;
+    }
+    if (f->out_count > 0 && (f->out_peer != s->route || f->out_term != s->route_term ||
+                             f->out.len + request->args->len > FORWARD_FRAME_BYTES)) {
+        flush_requests(f);
+    }
+    if (f->out_count == 0) {
+        f->out_peer = s->route;
+        f->out_term = s->route_term;
+        f->out_first = f->first + f->count;
+    }
+    request->number = f->first + f->count;
+    request->state = EXEC_FORWARDED;
+    if (!outstanding_push(f, &o)) {
+        exec_refuse(f->executor, request, EXEC_NO_MEMORY);
+        return;
+    }
+    const struct wire_request item = {.number = request->number,
+                                      .session = s->id,
+                                      .len = request->args->len,
+                                      .proto = (uint8_t)request->proto,
+                                      .transaction = request->args->transaction};
+    resp_buffer_append(&f->out, &item, sizeof item);
+    append_padded(&f->out, request->args->bytes, request->args->len);
+    f->out_count++;
+    free(request->args);
+    request->args = NULL;
+    f->executor->stats.forwarded_out++;
+}
+
+static bool receive_replies(struct forward *f, uint64_t from, const uint8_t *at, size_t left, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct wire_reply item;
+        if (left < sizeof item) {
+            return false;
+        }
+        memcpy(&item, at, sizeof item);
+        const size_t padded = ((size_t)item.len + 7) & ~(size_t)7;
+        at += sizeof item;
+        left -= sizeof item;
+        if (left < padded) {
+            return false;
+        }
+        struct outstanding *o = outstanding_at(f, item.number);
+        if (o != NULL && o->request != NULL && o->peer == from) {
+            struct exec_request *request = o->request;
+            o->request = NULL;
+            if (!request->session->detached) {
+                request->raw(request, at, item.len);
+            }
+            exec_finish(f->executor, request);
+        }
+        at += padded;
+        left -= padded;
+    }
+    outstanding_trim(f);
+    return left == 0;
+}
+
+/* --- Leader: proxies ---------------------------------------------------------------------------------------------- */
+
+static struct proxy **proxy_chain(struct forward *f, uint64_t peer, uint64_t id)
+{
+    const uint64_t h = (id ^ peer << 32) * 0x9E3779B97F4A7C15u;
+
+    return &f->chains[(h >> 40) & (PROXY_CHAINS - 1)];
+}
+
+static struct proxy *proxy_get(struct forward *f, uint64_t peer, uint64_t id)
+{
+    struct proxy **chain = proxy_chain(f, peer, id);
+    struct proxy *p = *chain;
+
+    while (p != NULL && (p->peer != peer || p->remote_id != id)) {
+        p = p->next;
+    }
+    if (p == NULL) {
+        p = calloc(1, sizeof *p);
+        if (p != NULL) {
+            p->peer = peer;
+            p->remote_id = id;
+            exec_session_init(f->executor, &p->session);
+            p->next = *chain;
+            *chain = p;
+        }
+    }
+    return p;
+}
+
+static void proxy_drop(struct forward *f, struct proxy *p)
+{
+    struct proxy **at = proxy_chain(f, p->peer, p->remote_id);
+
+    while (*at != p) {
+        at = &(*at)->next;
+    }
+    *at = p->next;
+    free(p);
+}
+
+static struct reply_buffer *reply_buffer_for(struct forward *f, uint64_t peer)
+{
+    for (unsigned i = 0; i < f->n_replies; i++) {
+        if (f->replies[i].peer == peer) {
+            return &f->replies[i];
+        }
+    }
+    if (f->n_replies == REPLICA_SERVERS_MAX) {
+        return NULL;
+    }
+    struct reply_buffer *out = &f->replies[f->n_replies++];
+    out->peer = peer;
+    resp_buffer_init(&out->bytes);
+    return out;
+}
+
+static void flush_replies(struct forward *f, struct reply_buffer *out)
+{
+    if (out->count > 0 && !out->bytes.failed) {
+        /* If the link is down the origin learns so by itself, or by the RESET when it is up again. */
+        (void)send_frame(f, out->peer, FORWARD_REPLY, 0, out->count, &out->bytes);
+    }
+    out->count = 0;
+    resp_buffer_clear(&out->bytes);
+}
+
+static struct store_reply *proxy_begin(struct exec_request *request)
+{
+    struct proxy_request *q = request->data;
+    const struct wire_reply item = {.number = q->number};
+
+    q->item = q->out->bytes.len;
+    resp_buffer_append(&q->out->bytes, &item, sizeof item);
+    render_init(&q->render, &q->out->bytes, request->proto);
+    return &q->render.reply;
+}
+
+static void proxy_end(struct exec_request *request)
+{
+    struct proxy_request *q = request->data;
+    struct forward *f = q->forward;
+    struct proxy *p = q->proxy;
+    struct resp_buffer *b = &q->out->bytes;
+
+    if (q->item != SIZE_MAX && !b->failed) {
+        const size_t start = q->item + sizeof(struct wire_reply);
+        if (b->len - start > FORWARD_REPLY_BYTES_MAX) {
+            static const char text[] = "ERR the reply is too large to be relayed: ask the leader itself";
+            b->len = start;
+            resp_write_error(b, text, sizeof text - 1);
+        }
+        const struct wire_reply item = {.number = q->number, .len = (uint32_t)(b->len - start)};
+        memcpy(b->data + q->item, &item, sizeof item);
+        static const char zeros[8];
+        resp_buffer_append(b, zeros, (8 - item.len % 8) % 8);
+        q->out->count++;
+        if (b->len > FORWARD_FRAME_BYTES) {
+            flush_replies(f, q->out);
+        }
+    }
+    free(q);
+    if (--p->requests == 0) {
+        proxy_drop(f, p);
+    }
+}
+
+/* One forwarded request: hand it to the executor as its proxy session's. */
+static bool receive_request(struct forward *f, uint64_t from, const struct wire_request *item, const uint8_t *bytes,
+                            bool leads)
+{
+    struct executor *ex = f->executor;
+    const struct store_command *command = NULL;
+
+    if ((item->proto != 2 && item->proto != 3) || item->transaction > 1 ||
+        !exec_args_decode(bytes, item->len, item->transaction != 0, &f->view)) {
+        return false;
+    }
+    if (item->transaction == 0) {
+        command = store_command_find(f->view.argv[0].iov_base, f->view.argv[0].iov_len);
+        if (command == NULL || !store_command_arity_ok(command, f->view.argc)) {
+            return false;
+        }
+    }
+    struct proxy *p = proxy_get(f, from, item->session);
+    struct reply_buffer *out = reply_buffer_for(f, from);
+    struct proxy_request *q = calloc(1, sizeof *q);
+    if (p == NULL || out == NULL || q == NULL) {
+        free(q);
+        return true; /* out of memory: no answer, the origin ends it as unknown */
+    }
+    *q = (struct proxy_request){.forward = f, .proxy = p, .out = out, .number = item->number, .item = SIZE_MAX};
+    q->request.data = q;
+    q->request.proto = item->proto;
+    q->request.begin = proxy_begin;
+    q->request.end = proxy_end;
+    p->requests++;
+    ex->stats.forwarded_in++;
+    const struct exec_view *v = &f->view;
+    const struct exec_input in = {command, v->argv, v->argc, v->watches, v->n_watches, v->commands, v->n_commands};
+    exec_submit_forwarded(ex, &p->session, &q->request, &in, leads);
+    return true;
+}
+
+static bool receive_requests(struct forward *f, uint64_t from, const struct wire_head *head, const uint8_t *at,
+                             size_t left)
+{
+    struct replica *replica = f->executor->replica;
+    const bool leads =
+        replica_leader(replica) == f->executor->config.id && replica_term(replica) == head->term;
+
+    for (uint32_t i = 0; i < head->count; i++) {
+        struct wire_request item;
+        if (left < sizeof item) {
+            return false;
+        }
+        memcpy(&item, at, sizeof item);
+        const size_t padded = ((size_t)item.len + 7) & ~(size_t)7;
+        at += sizeof item;
+        left -= sizeof item;
+        if (left < padded || !receive_request(f, from, &item, at, leads)) {
+            return false;
+        }
+        at += padded;
+        left -= padded;
+    }
+    return left == 0;
+}
+
+bool forward_receive(struct forward *f, uint64_t from, const void *frame, size_t len)
+{
+    struct wire_head head;
+    const uint8_t *at = frame;
+
+    if (len < sizeof head) {
+        return false;
+    }
+    memcpy(&head, at, sizeof head);
+    if (head.channel != EXECUTOR_CHANNEL || head.version != FORWARD_VERSION) {
+        return false;
+    }
+    at += sizeof head;
+    len -= sizeof head;
+    switch (head.type) {
+        case FORWARD_REQUEST:
+            return receive_requests(f, from, &head, at, len);
+        case FORWARD_REPLY:
+            return receive_replies(f, from, at, len, head.count);
+        case FORWARD_RESET:
+            outstanding_fail(f, from, UINT64_MAX, EXEC_UNKNOWN);
+            return true;
+        default:
+            return false;
+    }
+}
+
+/* --- Events ------------------------------------------------------------------------------------------------------- */
+
+static void arm_timer(struct forward *f)
+{
+    const struct env_ops *ops = f->executor->config.env->ops;
+
+    if (f->timer_set || f->count == 0) {
+        return;
+    }
+    f->timer_set = true;
+    ops->timer_set(f->executor->config.env, &f->timer,
+                   now_us(f) + (uint64_t)f->executor->config.election_timeout_ms * 250);
+}
+
+static void timer_cb(struct env_timer *timer)
+{
+    struct forward *f = timer->data;
+
+    f->timer_set = false;
+    outstanding_fail(f, 0, now_us(f), EXEC_UNKNOWN);
+    arm_timer(f);
+}
+
+void forward_turn_end(struct forward *f)
+{
+    flush_requests(f);
+    for (unsigned i = 0; i < f->n_replies; i++) {
+        if (f->replies[i].count > 0) {
+            flush_replies(f, &f->replies[i]);
+        }
+    }
+    arm_timer(f);
+}
+
+/* A new leader is known: the old one's replies may still come, but not for longer than an election took. */
+void forward_changed(struct forward *f)
+{
+    const uint64_t leader = replica_leader(f->executor->replica);
+    const uint64_t grace_us = now_us(f) + (uint64_t)f->executor->config.election_timeout_ms * 1000;
+
+    for (uint64_t n = f->first; n != f->first + f->count; n++) {
+        struct outstanding *o = outstanding_at(f, n);
+        if (o->request != NULL && leader != 0 && o->peer != leader && o->deadline_us > grace_us) {
+            o->deadline_us = grace_us;
+        }
+    }
+}
+
+void forward_peer_state(struct forward *f, uint64_t peer, bool connected)
+{
+    if (connected) {
+        (void)send_frame(f, peer, FORWARD_RESET, 0, 0, NULL);
+        return;
+    }
+    if (f->out_count > 0 && f->out_peer == peer) {
+        flush_requests(f); /* refused by the link: those end as not executed */
+    }
+    outstanding_fail(f, peer, UINT64_MAX, EXEC_UNKNOWN);
+}
+
+struct forward *forward_new(struct executor *ex)
+{
+    struct forward *f = calloc(1, sizeof *f);
+    struct env *env = ex->config.env;
+
+    if (f == NULL) {
+        return NULL;
+    }
+    f->executor = ex;
+    f->first = env->ops->random(env) >> 1;
+    ex->next_session_id = env->ops->random(env) >> 1;
+    resp_buffer_init(&f->out);
+    f->timer.data = f;
+    f->timer.cb = timer_cb;
+    if (env->ops->timer_init(env, &f->timer) != ENV_OK) {
+        free(f);
+        return NULL;
+    }
+    return f;
+}
+
+void forward_stop(struct forward *f)
+{
+    flush_requests(f);
+    outstanding_fail(f, 0, UINT64_MAX, EXEC_UNKNOWN);
+}
+
+void forward_free(struct forward *f)
+{
+    struct env *env = f->executor->config.env;
+
+    env->ops->timer_fini(env, &f->timer);
+    for (unsigned i = 0; i < PROXY_CHAINS; i++) {
+        while (f->chains[i] != NULL) {
+            proxy_drop(f, f->chains[i]);
+        }
+    }
+    for (unsigned i = 0; i < f->n_replies; i++) {
+        resp_buffer_fini(&f->replies[i].bytes);
+    }
+    resp_buffer_fini(&f->out);
+    exec_view_fini(&f->view);
+    free(f->ring);
+    free(f);
+}

@@ -1,0 +1,405 @@
+/* Sessions and routing.
+ *
+ * A session's unfinished requests are all executed by one node in one term, which keeps their order. When the leader
+ * changes while some are unfinished, later requests are held back until those have ended, and are then routed anew. */
+#include "cmd/lockstepd/executor.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/lockstepd/executor_internal.h"
+
+void exec_list_append(struct exec_list *list, struct exec_request *request)
+{
+    request->next = NULL;
+    request->prev = list->last;
+    if (list->last == NULL) {
+        list->first = request;
+    } else {
+        list->last->next = request;
+    }
+    list->last = request;
+}
+
+void exec_list_remove(struct exec_list *list, struct exec_request *request)
+{
+    *(request->prev == NULL ? &list->first : &request->prev->next) = request->next;
+    *(request->next == NULL ? &list->last : &request->next->prev) = request->prev;
+    request->next = NULL;
+    request->prev = NULL;
+}
+
+/* --- Ends --------------------------------------------------------------------------------------------------------- */
+
+void exec_finish(struct executor *ex, struct exec_request *request)
+{
+    assert(request->session->unfinished > 0);
+    request->session->unfinished--;
+    free(request->args);
+    request->args = NULL;
+    ex->stats.commands++;
+    request->end(request);
+}
+
+void exec_finish_error(struct executor *ex, struct exec_request *request, const char *error)
+{
+    if (!request->session->detached) {
+        struct store_reply *reply = request->begin(request);
+        reply->ops->error(reply, error, strlen(error));
+    }
+    if (strncmp(error, "UNKNOWN", 7) == 0) {
+        ex->stats.unknown++;
+    } else if (strncmp(error, "TRYAGAIN", 8) == 0) {
+        ex->stats.tryagain++;
+    }
+    exec_finish(ex, request);
+}
+
+void exec_fail_later(struct executor *ex, struct exec_request *request, const char *error)
+{
+    request->state = EXEC_FAILING;
+    request->error = error;
+    exec_list_append(&ex->failing, request);
+}
+
+bool exec_keep_args(struct exec_request *request, const struct exec_input *in)
+{
+    if (request->args == NULL) {
+        request->args = in->command != NULL
+                            ? exec_args_command(in->argv, in->argc)
+                            : exec_args_transaction(in->watches, in->n_watches, in->commands, in->n_commands);
+    }
+    return request->args != NULL;
+}
+
+/* --- Held requests ------------------------------------------------------------------------------------------------ */
+
+static void held_link(struct executor *ex, struct exec_session *s)
+{
+    if (s->on_held_list) {
+        return;
+    }
+    s->held_prev = NULL;
+    s->held_next = ex->held_first;
+    if (ex->held_first != NULL) {
+        ex->held_first->held_prev = s;
+    }
+    ex->held_first = s;
+    s->on_held_list = true;
+}
+
+static void held_unlink(struct executor *ex, struct exec_session *s)
+{
+    if (!s->on_held_list) {
+        return;
+    }
+    *(s->held_prev == NULL ? &ex->held_first : &s->held_prev->held_next) = s->held_next;
+    if (s->held_next != NULL) {
+        s->held_next->held_prev = s->held_prev;
+    }
+    s->on_held_list = false;
+}
+
+static void hold(struct executor *ex, struct exec_session *s, struct exec_request *request,
+                 const struct exec_input *input)
+{
+    if (request->error == NULL && !exec_keep_args(request, input)) {
+        request->error = EXEC_NO_MEMORY;
+    }
+    request->state = EXEC_HELD;
+    request->next = NULL;
+    if (s->held_tail == NULL) {
+        s->held = request;
+    } else {
+        s->held_tail->next = request;
+    }
+    s->held_tail = request;
+    held_link(ex, s);
+}
+
+void exec_refuse(struct executor *ex, struct exec_request *request, const char *error)
+{
+    struct exec_session *s = request->session;
+
+    if (s->unfinished == 1) {
+        exec_fail_later(ex, request, error);
+        return;
+    }
+    s->unfinished--;
+    request->error = error;
+    hold(ex, s, request, NULL);
+}
+
+/* Route the held requests of a session that has nothing unfinished. */
+static void resubmit(struct executor *ex, struct exec_session *s)
+{
+    struct exec_request *request = s->held;
+
+    s->held = NULL;
+    s->held_tail = NULL;
+    held_unlink(ex, s);
+    while (request != NULL) {
+        struct exec_request *next = request->next;
+        struct exec_input in = {.command = request->command};
+        if (request->error != NULL) {
+            s->unfinished++;
+            exec_fail_later(ex, request, request->error);
+        } else if (!exec_args_decode(request->args->bytes, request->args->len, request->args->transaction,
+                                     &ex->submit_view)) {
+            s->unfinished++;
+            exec_fail_later(ex, request, EXEC_NO_MEMORY);
+        } else {
+            const struct exec_view *v = &ex->submit_view;
+            in = (struct exec_input){request->command, v->argv,     v->argc,      v->watches,
+                                     v->n_watches,     v->commands, v->n_commands};
+            exec_route(ex, s, request, &in);
+        }
+        request = next;
+    }
+}
+
+static void resubmit_all(struct executor *ex)
+{
+    struct exec_session *s = ex->held_first;
+
+    while (s != NULL) {
+        struct exec_session *next = s->held_next;
+        if (s->unfinished == 0) {
+            resubmit(ex, s);
+        }
+        s = next;
+    }
+}
+
+/* --- Routing ------------------------------------------------------------------------------------------------------ */
+
+static bool is_write(const struct exec_input *in)
+{
+    return in->command == NULL || (in->command->flags & STORE_WRITE) != 0;
+}
+
+static void run_here(struct executor *ex, struct exec_request *request, const struct exec_input *in)
+{
+    if (is_write(in)) {
+        exec_write(ex, request, in);
+        return;
+    }
+    if (!exec_keep_args(request, in)) {
+        request->error = EXEC_NO_MEMORY;
+    }
+    exec_read(ex, request);
+}
+
+void exec_route(struct executor *ex, struct exec_session *s, struct exec_request *request,
+                const struct exec_input *in)
+{
+    const uint64_t leader = ex->stopping ? 0 : replica_leader(ex->replica);
+    const uint64_t term = replica_term(ex->replica);
+
+    if (s->held != NULL || (s->unfinished > 0 && (s->route != leader || s->route_term != term))) {
+        hold(ex, s, request, in);
+        return;
+    }
+    s->route = leader;
+    s->route_term = term;
+    s->unfinished++;
+    if (leader == 0) {
+        exec_fail_later(ex, request, EXEC_CLUSTERDOWN);
+    } else if (leader == ex->config.id) {
+        run_here(ex, request, in);
+    } else {
+        forward_submit(ex->forward, request, in);
+    }
+}
+
+static void request_init(struct exec_session *s, struct exec_request *request, const struct store_command *command)
+{
+    request->session = s;
+    request->next = NULL;
+    request->prev = NULL;
+    request->session_next = NULL;
+    request->command = command;
+    request->args = NULL;
+    request->error = NULL;
+    request->number = 0;
+    request->state = EXEC_NEW;
+}
+
+void executor_submit(struct executor *ex, struct exec_session *s, struct exec_request *request,
+                     const struct store_command *command, const struct iovec *argv, unsigned argc)
+{
+    const struct exec_input in = {.command = command, .argv = argv, .argc = argc};
+
+    assert(command != NULL);
+    assert(argc > 0);
+    request_init(s, request, command);
+    exec_route(ex, s, request, &in);
+}
+
+void executor_submit_transaction(struct executor *ex, struct exec_session *s, struct exec_request *request,
+                                 const struct store_watch *watches, unsigned n_watches,
+                                 const struct store_queued *commands, unsigned n_commands)
+{
+    const struct exec_input in = {
+        .watches = watches, .n_watches = n_watches, .commands = commands, .n_commands = n_commands};
+
+    request_init(s, request, NULL);
+    exec_route(ex, s, request, &in);
+}
+
+void exec_submit_forwarded(struct executor *ex, struct exec_session *s, struct exec_request *request,
+                           const struct exec_input *in, bool leads)
+{
+    request_init(s, request, in->command);
+    if (leads) {
+        exec_route(ex, s, request, in);
+        return;
+    }
+    /* Never passed on to a third node: the origin knows no more than that this one was meant. */
+    s->unfinished++;
+    exec_refuse(ex, request, EXEC_TRYAGAIN);
+}
+
+void exec_session_init(struct executor *ex, struct exec_session *s)
+{
+    *s = (struct exec_session){.id = ++ex->next_session_id};
+}
+
+void exec_session_detach(struct executor *ex, struct exec_session *s)
+{
+    struct exec_request *request = s->held;
+
+    s->detached = true;
+    s->held = NULL;
+    s->held_tail = NULL;
+    held_unlink(ex, s);
+    while (request != NULL) { /* never executed, nobody waits */
+        struct exec_request *next = request->next;
+        s->unfinished++;
+        exec_fail_later(ex, request, EXEC_TRYAGAIN);
+        request = next;
+    }
+}
+
+bool executor_congested(const struct executor *ex)
+{
+    return ex->queue_bytes > ex->config.queue_bytes_max / 2;
+}
+
+/* --- The node's calls --------------------------------------------------------------------------------------------- */
+
+static void tick_timer_cb(struct env_timer *timer)
+{
+    struct executor *ex = timer->data;
+
+    ex->tick_deadline_ms = 0; /* exec_tick looks again at the end of this turn */
+}
+
+struct executor *executor_new(const struct executor_config *config)
+{
+    struct executor *ex = calloc(1, sizeof *ex);
+
+    if (ex == NULL) {
+        return NULL;
+    }
+    ex->config = *config;
+    ex->tick_timer.data = ex;
+    ex->tick_timer.cb = tick_timer_cb;
+    ex->forward = forward_new(ex);
+    if (ex->forward == NULL) {
+        free(ex);
+        return NULL;
+    }
+    if (config->env->ops->timer_init(config->env, &ex->tick_timer) != ENV_OK) {
+        forward_free(ex->forward);
+        free(ex);
+        return NULL;
+    }
+    return ex;
+}
+
+void executor_attach(struct executor *ex, struct replica *replica)
+{
+    ex->replica = replica;
+}
+
+void executor_free(struct executor *ex)
+{
+    ex->config.env->ops->timer_fini(ex->config.env, &ex->tick_timer);
+    forward_free(ex->forward);
+    exec_view_fini(&ex->view);
+    exec_view_fini(&ex->submit_view);
+    free(ex->collecting);
+    free(ex);
+}
+
+static void fail_all(struct executor *ex)
+{
+    while (ex->failing.first != NULL) {
+        struct exec_request *request = ex->failing.first;
+        exec_list_remove(&ex->failing, request);
+        exec_finish_error(ex, request, request->error);
+    }
+}
+
+void executor_changed(struct executor *ex)
+{
+    if (ex->replica == NULL) {
+        return;
+    }
+    if (replica_leader(ex->replica) != ex->config.id) {
+        exec_batches_fail(ex, EXEC_TRYAGAIN);
+    }
+    forward_changed(ex->forward);
+}
+
+void executor_turn_end(struct executor *ex)
+{
+    resubmit_all(ex);
+    exec_reads_turn_end(ex);
+    exec_tick(ex);
+    exec_propose(ex);
+    fail_all(ex);
+    resubmit_all(ex);
+    forward_turn_end(ex->forward);
+    if (ex->congested && ex->queue_bytes < ex->config.queue_bytes_max / 4) {
+        ex->congested = false;
+        ex->config.relieved(ex->config.ctx);
+    }
+    ex->congested = ex->congested || executor_congested(ex);
+}
+
+void executor_stop(struct executor *ex)
+{
+    ex->stopping = true;
+    exec_batches_fail(ex, EXEC_TRYAGAIN);
+    forward_stop(ex->forward);
+    resubmit_all(ex);
+    fail_all(ex);
+}
+
+bool executor_receive(struct executor *ex, uint64_t from, const void *frame, size_t len)
+{
+    return forward_receive(ex->forward, from, frame, len);
+}
+
+void executor_peer_state(struct executor *ex, uint64_t peer, bool connected)
+{
+    forward_peer_state(ex->forward, peer, connected);
+}
+
+void executor_set_maxmemory(struct executor *ex, uint64_t bytes)
+{
+    ex->maxmemory = bytes;
+}
+
+void executor_stats(const struct executor *ex, struct executor_stats *stats)
+{
+    *stats = ex->stats;
+}
+
+void executor_stats_reset(struct executor *ex)
+{
+    ex->stats = (struct executor_stats){0};
+}

@@ -1,0 +1,139 @@
+/* Inside the executor: executor.c (sessions, routing), exec_batch.c (writes), exec_read.c (confirmed reads),
+ * exec_forward.c (to and from other nodes). */
+#ifndef LOCKSTEP_EXECUTOR_INTERNAL_H
+#define LOCKSTEP_EXECUTOR_INTERNAL_H
+
+#include "cmd/lockstepd/exec_args.h"
+#include "cmd/lockstepd/executor.h"
+#include "consensus/env.h"
+
+/* Entries proposed and not yet applied: while they are written and committed the next one fills (group commit). */
+#define EXEC_ENTRIES_IN_FLIGHT 2u
+
+/* What a client is told (DESIGN section 8). */
+#define EXEC_CLUSTERDOWN "CLUSTERDOWN no leader is known: not executed"
+#define EXEC_TRYAGAIN "TRYAGAIN the leader is changing or overloaded: not executed, retry"
+#define EXEC_UNKNOWN "UNKNOWN the outcome is not known: the command may have been executed"
+#define EXEC_NOSPACE "NOSPACE disk space is below the reserve of the leader: not executed"
+#define EXEC_OOM "OOM command not allowed when used memory > 'maxmemory'."
+#define EXEC_TOO_BIG "ERR the command is larger than entry-bytes-max: not executed"
+#define EXEC_REFUSED "ERR the command can't be logged: not executed"
+#define EXEC_NO_MEMORY "TRYAGAIN out of memory: not executed"
+
+enum exec_state {
+    EXEC_NEW,
+    EXEC_HELD,      /* session.held */
+    EXEC_FAILING,   /* executor.failing: only its error reply is left to do */
+    EXEC_WRITE,     /* exec_batch.requests, has a command in the entry */
+    EXEC_RIDER,     /* exec_batch.requests, a read or a decided reply between commands */
+    EXEC_READ,      /* read_group.requests and session.reads */
+    EXEC_FORWARDED  /* forward table */
+};
+
+struct exec_list {
+    struct exec_request *first, *last;
+};
+
+/* One log entry and what hangs on it. */
+struct exec_batch {
+    struct proposal proposal;
+    struct executor *executor;
+    struct exec_batch *next;    /* in the queue */
+    struct exec_list requests;  /* writes and riders in the order in which they take effect */
+    struct exec_request *cursor; /* while applied: the next one */
+    struct store_batch commands;
+    void *data; /* sealed, until proposed */
+    size_t len;
+    size_t bytes; /* counted in executor.queue_bytes until proposed */
+    bool proposed;
+};
+
+/* Reads of one loop turn, confirmed together. */
+struct read_group {
+    struct replica_read read;
+    struct executor *executor;
+    struct exec_list requests;
+};
+
+/* A request as it is handed in. */
+struct exec_input {
+    const struct store_command *command; /* NULL: a transaction */
+    const struct iovec *argv;
+    unsigned argc;
+    const struct store_watch *watches;
+    unsigned n_watches;
+    const struct store_queued *commands;
+    unsigned n_commands;
+};
+
+struct forward;
+
+struct executor {
+    struct executor_config config;
+    struct replica *replica;
+    struct exec_batch *open;               /* fills; NULL: none */
+    struct exec_batch *queue, *queue_tail; /* full, wait to be proposed */
+    uint64_t queue_bytes;                  /* of open and queue */
+    unsigned in_flight;
+    bool proposing;
+    bool congested;
+    bool stopping;
+    struct read_group *collecting; /* reads of this turn */
+    struct exec_list failing;
+    struct exec_session *held_first; /* sessions with held requests */
+    uint64_t next_session_id;
+    struct exec_view view;         /* scratch for executing copied reads */
+    struct exec_view submit_view;  /* scratch for handing in copied or forwarded requests */
+    struct env_timer tick_timer;
+    uint64_t tick_deadline_ms; /* the deadline the timer is set for */
+    uint64_t maxmemory;
+    struct forward *forward;
+    struct executor_stats stats;
+};
+
+/* executor.c */
+void exec_list_append(struct exec_list *list, struct exec_request *request);
+void exec_list_remove(struct exec_list *list, struct exec_request *request);
+/* Route one request: hold, execute here, forward, or fail. */
+void exec_route(struct executor *ex, struct exec_session *s, struct exec_request *request,
+                const struct exec_input *input);
+/* Copy the arguments if that has not been done. False: out of memory. */
+bool exec_keep_args(struct exec_request *request, const struct exec_input *input);
+/* Give the error reply and end. */
+void exec_finish_error(struct executor *ex, struct exec_request *request, const char *error);
+/* The reply has been given: end. */
+void exec_finish(struct executor *ex, struct exec_request *request);
+/* Refuse a request that counts as unfinished, in its place in the session's order. */
+void exec_refuse(struct executor *ex, struct exec_request *request, const char *error);
+/* A request from another node, which took this one to lead (`leads`: it does, in that term). */
+void exec_submit_forwarded(struct executor *ex, struct exec_session *s, struct exec_request *request,
+                           const struct exec_input *input, bool leads);
+/* To be failed at the end of the turn. */
+void exec_fail_later(struct executor *ex, struct exec_request *request, const char *error);
+
+/* exec_batch.c */
+void exec_write(struct executor *ex, struct exec_request *request, const struct exec_input *input);
+void exec_ride(struct exec_batch *batch, struct exec_request *request);
+void exec_propose(struct executor *ex);
+void exec_tick(struct executor *ex);
+/* Nothing that was not proposed will be. */
+void exec_batches_fail(struct executor *ex, const char *error);
+
+/* exec_read.c */
+void exec_read(struct executor *ex, struct exec_request *request);
+/* A write of the session follows: its waiting reads become riders of `batch`. */
+void exec_reads_to_riders(struct executor *ex, struct exec_session *s, struct exec_batch *batch);
+void exec_read_now(struct executor *ex, struct exec_request *request);
+void exec_reads_turn_end(struct executor *ex);
+
+/* exec_forward.c */
+struct forward *forward_new(struct executor *ex);
+void forward_free(struct forward *f);
+void forward_submit(struct forward *f, struct exec_request *request, const struct exec_input *input);
+void forward_turn_end(struct forward *f);
+void forward_changed(struct forward *f);
+bool forward_receive(struct forward *f, uint64_t from, const void *frame, size_t len);
+void forward_peer_state(struct forward *f, uint64_t peer, bool connected);
+void forward_stop(struct forward *f);
+
+#endif
