@@ -2,9 +2,9 @@
 #
 # usage: ./dev lint [--quick]
 #
-# The layer arrows of docs/ARCHITECTURE.md, functions of at most 70 and files of at most 900 lines, clang-format, white space,
-# words that must not be in the tree, packages against docs/DEPENDENCIES.md, shell and Python syntax. Without --quick also
-# clang-tidy with .clang-tidy, on every source file (minutes). Prints each finding as file:line: message.
+# The layer arrows of docs/ARCHITECTURE.md, functions of at most 70 and files of at most 900 lines, clang-format, white
+# space, words that must not be in the tree, packages against docs/DEPENDENCIES.md, shell and Python syntax. Without
+# --quick also clang-tidy with .clang-tidy, on every source file (minutes). Each finding is a line file:line: message.
 
 lint_tidy() {
     local files

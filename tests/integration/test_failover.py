@@ -118,7 +118,7 @@ def single_node_restart():
 
 @test
 def stopped_follower_catches_up():
-    """A follower that is stopped (SIGSTOP) for longer than the election timeout catches up; the others' memory is bounded."""
+    """A follower that was stopped (SIGSTOP) for longer than the election timeout catches up; memory stays bounded."""
     with Cluster(3) as cluster:
         with Load(cluster) as load:
             load.wait_acks(100)
