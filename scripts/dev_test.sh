@@ -29,7 +29,7 @@ part_integration() {
 }
 
 part_conformance() {
-    python3 "$ROOT/tests/conformance/run.py" --commands 20000
+    python3 "$ROOT/tests/conformance/run.py" --commands 20000 --seed 1
 }
 
 # All of ctest. Counts single tests inside the libcheck executables, not just executables.
