@@ -21,10 +21,13 @@ struct peers;
 
 struct peers_config {
     uv_loop_t *loop;
-    uint32_t frame_bytes_max;  /* larger frames from outside end the connection, default 80 MiB */
-    uint64_t queue_bytes_max;  /* per link, default 64 MiB: above it frames are dropped, never queued */
-    uint32_t backoff_min_ms, backoff_max_ms; /* reconnect, default 20 and 1000, with jitter from `random` */
-    uint32_t idle_ms;          /* default 10000 */
+    uint32_t frame_bytes_max;  /* larger frames from outside end the connection, default 80 MiB, at most 1 GiB */
+    /* Per link, default 64 MiB: above it frames are dropped, never queued. A frame to an empty queue is always taken. */
+    uint64_t queue_bytes_max;
+    /* Reconnect, default 20 and 1000, with jitter from `random`. An attempt to connect is given up after
+     * backoff_max_ms, so this must exceed the round trip to the farthest peer. */
+    uint32_t backoff_min_ms, backoff_max_ms;
+    uint32_t idle_ms;          /* default 10000; links ping three times as often by themselves */
     void *ctx;
     uint64_t (*random)(void *ctx);
     /* This node's hello for a connection to or from `peer_id` (0: not known yet); returns its length. */
@@ -35,7 +38,8 @@ struct peers_config {
     /* A whole frame arrived. `connection` grows with each accepted connection of that peer. Borrowed until return;
      * 8-byte aligned. Return false to drop the connection. */
     bool (*frame)(void *ctx, uint64_t peer_id, uint64_t connection, const void *frame, size_t len);
-    /* Our outgoing link to a peer came up (frames can be sent) or went down. */
+    /* Our outgoing link to a peer came up (frames can be sent) or went down. Never called from inside a function of
+     * this header. Optional. */
     void (*state)(void *ctx, uint64_t peer_id, bool connected);
     void (*log)(void *ctx, int level, const char *text);
 };
@@ -45,6 +49,7 @@ int peers_listen(struct peers *peers, const char *host, unsigned port, const cha
 unsigned peers_port(const struct peers *peers);
 /* Add or re-address a peer; dialling starts at once. */
 void peers_add(struct peers *peers, uint64_t id, const char *host, unsigned port);
+/* Ends all connections with this peer, without a call of `state`. */
 void peers_remove(struct peers *peers, uint64_t id);
 /* Queue one frame made of n pieces (copied); sent at the end of the loop turn, together with others. False: not
  * connected or queue full, nothing was queued. */
@@ -53,6 +58,7 @@ uint64_t peers_queue_bytes(const struct peers *peers, uint64_t id);
 bool peers_connected(const struct peers *peers, uint64_t id);
 /* Send now what is queued (also happens by itself at the end of each turn). */
 void peers_flush(struct peers *peers);
+/* No callback but `closed` is called from here on; the object is freed after it. */
 void peers_close(struct peers *peers, void (*closed)(void *ctx), void *ctx);
 
 #endif

@@ -18,6 +18,14 @@ void resp_buffer_init(struct resp_buffer *b);
 void resp_buffer_fini(struct resp_buffer *b);
 void resp_buffer_append(struct resp_buffer *b, const void *data, size_t len);
 void resp_buffer_clear(struct resp_buffer *b); /* keeps modest capacity, gives back a large one */
+char *resp_buffer_grow(struct resp_buffer *b, size_t len);
+/* Room for `len` more bytes behind data + b->len; whoever fills it adds to b->len. NULL when out of memory (failed). */
+static inline char *resp_buffer_reserve(struct resp_buffer *b, size_t len)
+{
+    if (b->capacity - b->len >= len && b->data != NULL && !b->failed)
+        return b->data + b->len;
+    return resp_buffer_grow(b, len);
+}
 
 /* --- Reader: requests -------------------------------------------------------------------------------------------- */
 struct resp_limits {
@@ -39,8 +47,15 @@ void resp_reader_free(struct resp_reader *reader);
 /* Room for the next socket read, at least `want` bytes if memory allows: read into *space, then call fed. */
 enum resp_status resp_reader_space(struct resp_reader *reader, size_t want, char **space, size_t *len);
 void resp_reader_fed(struct resp_reader *reader, size_t len);
+/* Instead of space: lend the reader a buffer to read into, so that a connection between requests holds no memory. Bytes
+ * of an unfinished request are copied to its front. False: the unfinished request is too large for it, use space. The
+ * buffer is borrowed until settle. */
+bool resp_reader_lend(struct resp_reader *reader, char *buffer, size_t capacity, char **space, size_t *len);
+/* Reading is over for now: bytes not consumed move out of a lent buffer into the reader's own, and memory without use
+ * is freed. Ends the borrowing of argv. */
+enum resp_status resp_reader_settle(struct resp_reader *reader);
 /* Next complete request: RESP_OK with argv/argc (argc may be 0 for an empty line: skip it), borrowed until the next
- * call of next or space on this reader (zero copy). */
+ * call of next, space, lend or settle on this reader (zero copy). An error stays: every further call repeats it. */
 enum resp_status resp_reader_next(struct resp_reader *reader, const struct iovec **argv, unsigned *argc);
 /* "ERR Protocol error: ..." in Redis's words, valid after RESP_ERROR. */
 const char *resp_reader_error(const struct resp_reader *reader);

@@ -18,7 +18,7 @@ struct server_config {
     struct resp_limits limits;
     uint32_t clients_max;         /* default 10000; above: "-ERR max number of clients reached" and close */
     uint32_t requests_per_turn;   /* default 64 */
-    uint64_t output_bytes_max;    /* reply bytes not yet written per connection, default 256 MiB: then closed */
+    uint64_t output_bytes_max;    /* reply bytes not yet written per connection, default 256 MiB, at most 1 GiB: then closed */
     uint64_t output_bytes_pause;  /* reading from a connection pauses above this, default 1 MiB */
     uint32_t tcp_keepalive_s;     /* default 300, 0 off */
     uint32_t backlog;             /* default 511 */
@@ -30,6 +30,11 @@ struct server_config {
     bool (*request)(void *session, struct conn *conn, const struct iovec *argv, unsigned argc);
     /* The connection is gone (peer closed, error, kill); after this the conn must not be used. Called once. */
     void (*closed)(void *session, struct conn *conn, const char *why);
+    /* Optional. The client has shut down its sending side (or is gone) and every complete request was handed out, or
+     * the connection waits for conn_resume. Return true to keep the connection for replies that are still to come, and
+     * call conn_close_after_write after the last; may then be called again. False, or NULL here: the connection closes
+     * once what is queued has been written. */
+    bool (*eof)(void *session, struct conn *conn);
 };
 
 struct server *server_new(const struct server_config *config);
