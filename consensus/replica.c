@@ -883,6 +883,11 @@ uint64_t replica_applied(const struct replica *r)
     return r->applied;
 }
 
+uint64_t replica_incarnation(const struct replica *r)
+{
+    return r->state.incarnation;
+}
+
 bool replica_is_busy(const struct replica *r)
 {
     return r->inflight_bytes > 0;

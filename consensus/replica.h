@@ -160,6 +160,8 @@ bool replica_is_leader(const struct replica *replica); /* and its barrier is app
 uint64_t replica_leader(const struct replica *replica); /* 0: unknown */
 uint64_t replica_term(const struct replica *replica);
 uint64_t replica_applied(const struct replica *replica);
+/* Of this data directory (slots.h): lets peers notice a node that lost its data. */
+uint64_t replica_incarnation(const struct replica *replica);
 /* True while the WAL writes or entries wait to be committed: the next batch had better fill. */
 bool replica_is_busy(const struct replica *replica);
 

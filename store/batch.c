@@ -315,6 +315,5 @@ enum store_status store_entry_check(const void *data, size_t len)
 
 uint64_t store_entry_time_ms(const void *data, size_t len)
 {
-    assert(len >= ENTRY_HEADER_BYTES);
-    return entry_header_load(data).time_ms;
+    return len < ENTRY_HEADER_BYTES ? 0 : entry_header_load(data).time_ms;
 }

@@ -123,7 +123,7 @@ enum store_status store_batch_seal(struct store_batch *batch, uint64_t time_ms, 
 
 /* Check an entry's version and structure completely: after STORE_OK apply can't fail. */
 enum store_status store_entry_check(const void *data, size_t len) __attribute__((warn_unused_result));
-/* Cluster time of a checked entry. */
+/* Cluster time of an entry; 0 if it is too short to carry one (then it fails the check). */
 uint64_t store_entry_time_ms(const void *data, size_t len);
 
 /* Called around each command of an entry while it is applied. */

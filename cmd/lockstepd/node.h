@@ -18,12 +18,17 @@ struct node_sessions {
     void *(*accepted)(void *ctx, struct conn *conn);
     bool (*request)(void *session, struct conn *conn, const struct iovec *argv, unsigned argc);
     void (*closed)(void *session, struct conn *conn, const char *why);
+    bool (*eof)(void *session, struct conn *conn); /* as in server_config */
     /* The executor has room again: resume paused connections. */
     void (*relieved)(void *ctx);
     void *ctx;
 };
 
-/* Open everything and start serving; on failure returns non-zero and logs what to do. */
+/* Why a node could not start; main.c maps them to exit codes. */
+enum node_error { NODE_PORT = 1, NODE_CONFIG, NODE_CORRUPT, NODE_IO, NODE_DENIED, NODE_BUSY };
+
+/* Open everything and start serving. On failure returns an enum node_error, having logged what to do; `*node` (NULL only
+ * when memory is exhausted) must then be stopped and freed like a running one. */
 int node_start(uv_loop_t *loop, struct config *config, const struct node_sessions *sessions, struct node **node);
 /* Graceful stop: stop listening, finish replies, close the replica; the loop runs empty afterwards. */
 void node_stop(struct node *node);

@@ -1,0 +1,540 @@
+/* Wiring. Start order: env, store, executor, replica, links, client server; stop order is the reverse, each step waiting
+ * for the one before:
+ *
+ *   node_stop: stop listening, end what is outstanding -> close clients -> close links -> close replica -> close env
+ *
+ * One prepare handle marks the end of a loop turn: the executor proposes and flushes, then the replica confirms reads and
+ * writes its log. libuv runs prepare handles last-started first, so this one is started after those of net/, whose
+ * sockets are flushed after it, in the same phase. */
+#include "cmd/lockstepd/node.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "cmd/lockstepd/log.h"
+#include "cmd/lockstepd/node_links.h"
+#include "consensus/env_uv.h"
+
+#define STALL_US 10000u
+
+struct node {
+    uv_loop_t *loop;
+    struct config *config;
+    struct node_sessions sessions;
+    struct log *log;
+    uint8_t cluster[16];
+    struct env *env;
+    struct store *store;
+    struct executor *executor;
+    struct replica_fsm fsm;
+    struct replica *replica;
+    struct node_links *links;
+    struct server *server;
+    uv_prepare_t turn_end;
+    uv_timer_t cron; /* keeps the loop turning every 100 ms: clocks, disk space */
+    unsigned handles; /* of turn_end and cron: open */
+    bool stopping;
+    uint64_t start_ms;
+    uint64_t turn_us, idle_us; /* at the last turn end */
+    uint64_t stall_last_us, stall_max_us, stalls;
+};
+
+void node_log(struct node *node, int level, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    log_write(node->log, level, node->replica != NULL ? replica_term(node->replica) : 0, text);
+}
+
+static void log_cb(void *ctx, int level, const char *text)
+{
+    node_log(ctx, level, "%s", text);
+}
+
+/* --- The state machine's vtable ------------------------------------------------------------------------------------ */
+
+static void fsm_apply(void *ctx, uint64_t index, uint64_t term, const void *data, size_t len,
+                      struct proposal *proposal)
+{
+    struct node *node = ctx;
+
+    (void)index;
+    (void)term;
+    executor_apply(node->executor, data, len, proposal);
+}
+
+static uint64_t fsm_time_ms(void *ctx)
+{
+    return store_time_ms(((struct node *)ctx)->store);
+}
+
+static uint64_t fsm_digest(void *ctx)
+{
+    return store_digest(((struct node *)ctx)->store);
+}
+
+static uint64_t fsm_entry_time_ms(void *ctx, const void *data, size_t len)
+{
+    (void)ctx;
+    return store_entry_time_ms(data, len);
+}
+
+/* --- Events --------------------------------------------------------------------------------------------------------- */
+
+static bool send_cb(void *ctx, uint64_t peer_id, const struct iovec *pieces, unsigned n)
+{
+    struct node *node = ctx;
+
+    return node->links != NULL && node_links_send(node->links, peer_id, pieces, n);
+}
+
+static void changed_cb(void *ctx)
+{
+    struct node *node = ctx;
+    struct replica_info info;
+
+    if (node->replica == NULL) {
+        return; /* while it opens */
+    }
+    replica_info(node->replica, &info);
+    node_log(node, 2, "%s of term %llu, leader %llu", replica_role_name(info.role), (unsigned long long)info.term,
+             (unsigned long long)info.leader);
+    executor_changed(node->executor);
+}
+
+static void relieved_cb(void *ctx)
+{
+    struct node *node = ctx;
+
+    node->sessions.relieved(node->sessions.ctx);
+}
+
+/* How long this turn kept the loop busy: elapsed time less the time spent waiting in poll. */
+static void measure_turn(struct node *node)
+{
+    const uint64_t now_us = uv_hrtime() / 1000;
+    const uint64_t idle_us = uv_metrics_idle_time(node->loop) / 1000;
+    const uint64_t elapsed = now_us - node->turn_us;
+    const uint64_t idle = idle_us - node->idle_us;
+
+    if (node->turn_us != 0) {
+        const uint64_t busy = elapsed > idle ? elapsed - idle : 0;
+        node->stall_last_us = busy;
+        if (busy > node->stall_max_us) {
+            node->stall_max_us = busy;
+        }
+        node->stalls += busy > STALL_US;
+    }
+    node->turn_us = now_us;
+    node->idle_us = idle_us;
+}
+
+static void turn_end_cb(uv_prepare_t *handle)
+{
+    struct node *node = handle->data;
+
+    measure_turn(node);
+    if (!node->stopping) {
+        executor_turn_end(node->executor);
+        replica_turn_end(node->replica);
+    }
+}
+
+static void cron_cb(uv_timer_t *handle)
+{
+    (void)handle; /* the turn itself is the point */
+}
+
+/* --- Starting ------------------------------------------------------------------------------------------------------- */
+
+/* The same for all nodes that are configured alike: name and ids, so that an address may change. */
+static void derive_cluster(struct node *node)
+{
+    const struct config *c = node->config;
+    XXH3_state_t *state = XXH3_createState();
+    uint64_t ids[REPLICA_SERVERS_MAX];
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < c->n_members; i++) {
+        unsigned k = n++;
+        for (; k > 0 && ids[k - 1] > c->members[i].id; k--) {
+            ids[k] = ids[k - 1];
+        }
+        ids[k] = c->members[i].id;
+    }
+    if (n == 0) {
+        ids[n++] = c->id;
+    }
+    if (state == NULL) {
+        abort();
+    }
+    XXH3_128bits_reset(state);
+    XXH3_128bits_update(state, c->cluster_name, strlen(c->cluster_name) + 1);
+    XXH3_128bits_update(state, ids, n * sizeof ids[0]);
+    const XXH128_hash_t hash = XXH3_128bits_digest(state);
+    XXH3_freeState(state);
+    memcpy(node->cluster, &hash.high64, 8);
+    memcpy(node->cluster + 8, &hash.low64, 8);
+}
+
+static void format_address(char *out, size_t capacity, const char *host, unsigned peer_port, unsigned port)
+{
+    const bool v6 = strchr(host, ':') != NULL;
+
+    (void)snprintf(out, capacity, v6 ? "[%s]:%u,[%s]:%u" : "%s:%u,%s:%u", host, peer_port, host, port);
+}
+
+static int open_replica(struct node *node)
+{
+    const struct config *c = node->config;
+    struct replica_server servers[REPLICA_SERVERS_MAX];
+    unsigned n = 0;
+    const char *error = NULL;
+
+    node->fsm = (struct replica_fsm){.ctx = node,
+                                     .apply = fsm_apply,
+                                     .time_ms = fsm_time_ms,
+                                     .digest = fsm_digest,
+                                     .entry_time_ms = fsm_entry_time_ms};
+    for (unsigned i = 0; i < c->n_members; i++) {
+        servers[n].id = c->members[i].id;
+        servers[n].voter = true;
+        format_address(servers[n].address, sizeof servers[n].address, c->members[i].host, c->members[i].peer_port,
+                       c->members[i].port);
+        n++;
+    }
+    if (n == 0) {
+        servers[n].id = c->id;
+        servers[n].voter = true;
+        format_address(servers[n].address, sizeof servers[n].address, c->bind, c->peer_port, c->port);
+        n++;
+    }
+    struct replica_config rc = {.id = c->id,
+                                .servers = servers,
+                                .n_servers = n,
+                                .election_timeout_ms = c->election_timeout_ms,
+                                .heartbeat_ms = c->heartbeat_ms,
+                                .entry_bytes_max = c->entry_bytes_max,
+                                .inflight_bytes_max = c->inflight_bytes,
+                                .tail_bytes_max = c->log_tail_bytes,
+                                .segment_bytes = c->wal_segment_bytes,
+                                .space_reserve_bytes = c->space_reserve_bytes,
+                                .fsm = &node->fsm,
+                                .changed = changed_cb,
+                                .ctx = node};
+    memcpy(rc.cluster, node->cluster, sizeof rc.cluster);
+    const enum replica_status status = replica_open(node->env, &rc, &node->replica, &error);
+    if (status != REPLICA_OK) {
+        node->replica = NULL;
+        node_log(node, 0, "can't open the data directory %s: %s", c->dir, error != NULL ? error : replica_strerror(status));
+        return status == REPLICA_FOREIGN || status == REPLICA_CONFIG ? NODE_CONFIG
+               : status == REPLICA_CORRUPT                           ? NODE_CORRUPT
+                                                                     : NODE_IO;
+    }
+    executor_attach(node->executor, node->replica);
+    return 0;
+}
+
+static int open_env(struct node *node)
+{
+    const struct env_uv_config ec = {
+        .loop = node->loop, .dir = node->config->dir, .send = send_cb, .log = log_cb, .ctx = node};
+    const char *error = "";
+    const enum env_status status = env_uv_new(&ec, &node->env, &error);
+
+    if (status != ENV_OK) {
+        node->env = NULL;
+        node_log(node, 0, "can't use the data directory %s: %s", node->config->dir, error);
+        return status == ENV_DENIED ? NODE_DENIED : status == ENV_BUSY ? NODE_BUSY : NODE_IO;
+    }
+    return 0;
+}
+
+static int open_executor(struct node *node)
+{
+    const struct config *c = node->config;
+    struct store_config sc;
+    const struct executor_config ec = {.env = node->env,
+                                       .id = c->id,
+                                       .batch_bytes_max = c->batch_bytes_max,
+                                       .entry_bytes_max = c->entry_bytes_max,
+                                       .queue_bytes_max = c->inflight_bytes,
+                                       .forward_timeout_ms = c->election_timeout_ms * 10 > 2000
+                                                                 ? c->election_timeout_ms * 10
+                                                                 : 2000,
+                                       .election_timeout_ms = c->election_timeout_ms,
+                                       .relieved = relieved_cb,
+                                       .ctx = node};
+    struct executor_config with_store = ec;
+
+    memcpy(&sc.hash_seed, node->cluster, sizeof sc.hash_seed);
+    node->store = store_new(&sc);
+    if (node->store == NULL) {
+        return NODE_IO;
+    }
+    store_seed_reads(node->store, node->env->ops->random(node->env));
+    with_store.store = node->store;
+    node->executor = executor_new(&with_store);
+    if (node->executor == NULL) {
+        return NODE_IO;
+    }
+    executor_set_maxmemory(node->executor, c->maxmemory);
+    return 0;
+}
+
+static int open_links(struct node *node)
+{
+    const char *error = NULL;
+    const struct node_links_config lc = {.loop = node->loop,
+                                         .config = node->config,
+                                         .cluster = node->cluster,
+                                         .replica = node->replica,
+                                         .executor = node->executor,
+                                         .env = node->env,
+                                         .ctx = node,
+                                         .log = log_cb};
+
+    node->links = node_links_new(&lc, &error);
+    if (error != NULL) {
+        node_log(node, 0, "peer port %u: %s", node->config->peer_port, error);
+        return NODE_PORT;
+    }
+    return 0;
+}
+
+static int open_server(struct node *node)
+{
+    const struct config *c = node->config;
+    const char *error = NULL;
+    const struct server_config sc = {.loop = node->loop,
+                                     .limits = {.args_max = 1024 * 1024,
+                                                .bulk_bytes_max = c->proto_max_bulk_len,
+                                                .inline_bytes_max = 64 * 1024,
+                                                .query_bytes_max = c->client_query_bytes},
+                                     .clients_max = c->maxclients,
+                                     .requests_per_turn = 64,
+                                     .output_bytes_max = c->client_output_bytes,
+                                     .output_bytes_pause = 1024 * 1024,
+                                     .tcp_keepalive_s = c->tcp_keepalive_s,
+                                     .backlog = 511,
+                                     .ctx = node->sessions.ctx,
+                                     .accepted = node->sessions.accepted,
+                                     .request = node->sessions.request,
+                                     .closed = node->sessions.closed,
+                                     .eof = node->sessions.eof};
+
+    node->server = server_new(&sc);
+    if (node->server == NULL) {
+        node_log(node, 0, "out of memory");
+        return NODE_IO;
+    }
+    if (server_listen(node->server, c->bind, c->port, &error) != 0) {
+        node_log(node, 0, "port %u: %s", c->port, error);
+        return NODE_PORT;
+    }
+    return 0;
+}
+
+static void open_handles(struct node *node)
+{
+    (void)uv_prepare_init(node->loop, &node->turn_end);
+    node->turn_end.data = node;
+    (void)uv_prepare_start(&node->turn_end, turn_end_cb);
+    uv_unref((uv_handle_t *)&node->turn_end);
+    (void)uv_timer_init(node->loop, &node->cron);
+    node->cron.data = node;
+    (void)uv_timer_start(&node->cron, cron_cb, 100, 100);
+    node->handles = 2;
+}
+
+int node_start(uv_loop_t *loop, struct config *config, const struct node_sessions *sessions, struct node **out)
+{
+    struct node *node = calloc(1, sizeof *node);
+    int rc;
+
+    if (node == NULL) {
+        return NODE_IO;
+    }
+    node->loop = loop;
+    node->config = config;
+    node->sessions = *sessions;
+    node->log = config->log;
+    node->start_ms = uv_now(loop);
+    (void)uv_loop_configure(loop, UV_METRICS_IDLE_TIME);
+    derive_cluster(node);
+    rc = open_env(node);
+    if (rc == 0) {
+        rc = open_executor(node);
+    }
+    if (rc == 0) {
+        rc = open_replica(node);
+    }
+    if (rc == 0) {
+        rc = open_links(node);
+    }
+    if (rc == 0) {
+        rc = open_server(node);
+    }
+    if (rc == 0) {
+        open_handles(node);
+        node_log(node, 2, "serving clients on %s:%u, data in %s", config->bind, config->port, config->dir);
+    }
+    *out = node;
+    return rc;
+}
+
+/* --- Stopping ------------------------------------------------------------------------------------------------------- */
+
+static void env_closed_cb(void *ctx)
+{
+    struct node *node = ctx;
+
+    node->env = NULL;
+}
+
+static void close_core(void *ctx)
+{
+    struct node *node = ctx;
+
+    if (node->replica != NULL) {
+        replica_close(node->replica);
+        node->replica = NULL;
+    }
+    if (node->executor != NULL) {
+        executor_free(node->executor);
+        node->executor = NULL;
+    }
+    if (node->env != NULL) {
+        env_uv_close(node->env, env_closed_cb, node);
+    }
+}
+
+static void server_closed_cb(void *ctx)
+{
+    struct node *node = ctx;
+
+    node->server = NULL;
+    if (node->links != NULL) {
+        node_links_close(node->links, close_core, node);
+    } else {
+        close_core(node);
+    }
+}
+
+static void handle_closed_cb(uv_handle_t *handle)
+{
+    struct node *node = handle->data;
+
+    node->handles--;
+}
+
+void node_stop(struct node *node)
+{
+    if (node->stopping) {
+        return;
+    }
+    node->stopping = true;
+    if (node->handles > 0) {
+        uv_close((uv_handle_t *)&node->turn_end, handle_closed_cb);
+        uv_close((uv_handle_t *)&node->cron, handle_closed_cb);
+    }
+    if (node->server != NULL) {
+        server_stop_listening(node->server);
+    }
+    if (node->executor != NULL && node->replica != NULL) {
+        executor_stop(node->executor);
+    }
+    if (node->server != NULL) {
+        server_close(node->server, server_closed_cb, node);
+    } else {
+        server_closed_cb(node);
+    }
+}
+
+void node_free(struct node *node)
+{
+    assert(node->env == NULL);
+    assert(node->handles == 0);
+    if (node->store != NULL) {
+        store_free(node->store);
+    }
+    if (node->links != NULL) {
+        node_links_free(node->links);
+    }
+    free(node);
+}
+
+/* --- Access --------------------------------------------------------------------------------------------------------- */
+
+struct replica *node_replica(struct node *node)
+{
+    return node->replica;
+}
+
+struct store *node_store(struct node *node)
+{
+    return node->store;
+}
+
+struct executor *node_executor(struct node *node)
+{
+    return node->executor;
+}
+
+struct server *node_server(struct node *node)
+{
+    return node->server;
+}
+
+struct config *node_config(struct node *node)
+{
+    return node->config;
+}
+
+void node_config_changed(struct node *node)
+{
+    executor_set_maxmemory(node->executor, node->config->maxmemory);
+}
+
+const uint8_t *node_cluster_uuid(struct node *node)
+{
+    return node->cluster;
+}
+
+void node_stats(struct node *node, struct node_stats *stats)
+{
+    struct executor_stats es;
+
+    executor_stats(node->executor, &es);
+    *stats = (struct node_stats){.start_ms = node->start_ms,
+                                 .commands_executed = es.commands,
+                                 .batches = es.batches,
+                                 .batched_commands = es.batched_commands,
+                                 .batch_commands_last = es.batch_commands_last,
+                                 .batch_commands_max = es.batch_commands_max,
+                                 .batch_commands_ewma = es.batch_commands_ewma,
+                                 .forwarded_out = es.forwarded_out,
+                                 .forwarded_in = es.forwarded_in,
+                                 .reads_confirmed = es.reads_confirmed,
+                                 .reads_riding = es.reads_riding,
+                                 .loop_stall_last_us = node->stall_last_us,
+                                 .loop_stall_max_us = node->stall_max_us,
+                                 .loop_stalls_over_10ms = node->stalls,
+                                 .unknown_outcomes = es.unknown,
+                                 .tryagain = es.tryagain};
+}
+
+void node_stats_reset(struct node *node)
+{
+    executor_stats_reset(node->executor);
+    node->stall_max_us = 0;
+    node->stalls = 0;
+}

@@ -1,0 +1,239 @@
+#include "cmd/lockstepd/node_links.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "consensus/message.h"
+
+/* Hello, docs/FORMATS.md section Links. */
+struct wire_hello {
+    char magic[8];
+    uint32_t version, reserved;
+    uint8_t cluster[16];
+    uint64_t id, incarnation;
+    uint64_t peer; /* who is meant; 0 if the answer to a connection */
+};
+static_assert(sizeof(struct wire_hello) == 56, "wire format");
+
+static const char hello_magic[8] = "LOCKSTEP";
+#define HELLO_VERSION 1u
+/* A frame holds one APPEND of one largest entry, or one forwarded command of that size. */
+#define FRAME_BYTES_MIN (80u * 1024 * 1024)
+
+struct known_peer {
+    uint64_t id, incarnation;
+};
+
+struct node_links {
+    struct node_links_config config;
+    struct peers *peers;
+    struct known_peer known[REPLICA_SERVERS_MAX]; /* incarnations seen in this run */
+    unsigned n_known;
+    char why[160];
+};
+
+static uint64_t random_cb(void *ctx)
+{
+    struct node_links *l = ctx;
+
+    return l->config.env->ops->random(l->config.env);
+}
+
+static size_t hello_cb(void *ctx, uint64_t peer_id, void *buf, size_t capacity)
+{
+    struct node_links *l = ctx;
+    struct wire_hello h = {.version = HELLO_VERSION,
+                           .id = l->config.config->id,
+                           .incarnation = replica_incarnation(l->config.replica),
+                           .peer = peer_id};
+
+    assert(capacity >= sizeof h);
+    memcpy(h.magic, hello_magic, sizeof h.magic);
+    memcpy(h.cluster, l->config.cluster, sizeof h.cluster);
+    memcpy(buf, &h, sizeof h);
+    return sizeof h;
+}
+
+static bool is_member(struct node_links *l, uint64_t id)
+{
+    struct replica_info info;
+
+    replica_info(l->config.replica, &info);
+    for (unsigned i = 0; i < info.n_servers; i++) {
+        if (info.servers[i].id == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A node that comes back with another incarnation has lost its data: its votes and its log are not what it promised. */
+static bool incarnation_is_known(struct node_links *l, uint64_t id, uint64_t incarnation)
+{
+    for (unsigned i = 0; i < l->n_known; i++) {
+        if (l->known[i].id == id) {
+            return l->known[i].incarnation == incarnation;
+        }
+    }
+    if (l->n_known < REPLICA_SERVERS_MAX) {
+        l->known[l->n_known++] = (struct known_peer){id, incarnation};
+    }
+    return true;
+}
+
+static uint64_t judge_cb(void *ctx, uint64_t expected_id, const void *hello, size_t len, const char **why)
+{
+    struct node_links *l = ctx;
+    struct wire_hello h;
+
+    *why = NULL;
+    if (len != sizeof h) {
+        *why = "it is not a Lockstep node";
+        return 0;
+    }
+    memcpy(&h, hello, sizeof h);
+    if (memcmp(h.magic, hello_magic, sizeof h.magic) != 0) {
+        *why = "it is not a Lockstep node";
+    } else if (h.version != HELLO_VERSION) {
+        *why = "it speaks another version of the peer protocol";
+    } else if (memcmp(h.cluster, l->config.cluster, sizeof h.cluster) != 0) {
+        *why = "it belongs to another cluster: check cluster-name and the members on both nodes";
+    } else if (h.peer != 0 && h.peer != l->config.config->id) {
+        *why = "it looks for another node at this address: check its member lines";
+    } else if (expected_id != 0 && h.id != expected_id) {
+        *why = "another node answers at this member's address: check the member lines";
+    } else if (h.id == l->config.config->id) {
+        *why = "it uses this node's own id: give every node its own";
+    } else if (!is_member(l, h.id)) {
+        *why = "it is not a member of this cluster";
+    } else if (!incarnation_is_known(l, h.id, h.incarnation)) {
+        *why = "its data directory is not the one it had: a node that lost its data must join under a fresh id";
+    }
+    return *why == NULL ? h.id : 0;
+}
+
+static bool frame_cb(void *ctx, uint64_t peer_id, uint64_t connection, const void *frame, size_t len)
+{
+    struct node_links *l = ctx;
+    const uint8_t *bytes = frame;
+
+    if (len == 0) {
+        return false;
+    }
+    if (bytes[0] == MESSAGE_CHANNEL) {
+        return replica_receive(l->config.replica, peer_id, connection, frame, len);
+    }
+    if (bytes[0] == EXECUTOR_CHANNEL) {
+        return executor_receive(l->config.executor, peer_id, frame, len);
+    }
+    return false;
+}
+
+static void state_cb(void *ctx, uint64_t peer_id, bool connected)
+{
+    struct node_links *l = ctx;
+    char text[64];
+
+    (void)snprintf(text, sizeof text, "link to node %llu %s", (unsigned long long)peer_id, connected ? "up" : "down");
+    l->config.log(l->config.ctx, 2, text);
+    replica_peer_state(l->config.replica, peer_id, connected);
+    executor_peer_state(l->config.executor, peer_id, connected);
+}
+
+static void log_cb(void *ctx, int level, const char *text)
+{
+    struct node_links *l = ctx;
+
+    l->config.log(l->config.ctx, level, text);
+}
+
+/* Addresses come from the configuration file where it names the member (so that an address can change), else from the
+ * replicated configuration. */
+static bool address_of(const struct config *config, const struct replica_server *server, char host[128],
+                       unsigned *port)
+{
+    for (unsigned i = 0; i < config->n_members; i++) {
+        if (config->members[i].id == server->id) {
+            (void)snprintf(host, 128, "%s", config->members[i].host);
+            *port = config->members[i].peer_port;
+            return true;
+        }
+    }
+    return sscanf(server->address, "[%127[^]]]:%u", host, port) == 2 ||
+           sscanf(server->address, "%127[^:]:%u", host, port) == 2;
+}
+
+struct node_links *node_links_new(const struct node_links_config *config, const char **error)
+{
+    struct node_links *l = calloc(1, sizeof *l);
+    struct replica_info info;
+    struct peers_config pc = {.loop = config->loop,
+                              .ctx = l,
+                              .random = random_cb,
+                              .hello = hello_cb,
+                              .judge = judge_cb,
+                              .frame = frame_cb,
+                              .state = state_cb,
+                              .log = log_cb};
+
+    *error = "out of memory";
+    if (l == NULL) {
+        return NULL;
+    }
+    l->config = *config;
+    pc.frame_bytes_max = config->config->entry_bytes_max + 16 * 1024 * 1024;
+    if (pc.frame_bytes_max < FRAME_BYTES_MIN) {
+        pc.frame_bytes_max = FRAME_BYTES_MIN;
+    }
+    pc.queue_bytes_max = 64 * 1024 * 1024;
+    pc.backoff_min_ms = 20;
+    pc.backoff_max_ms = 1000;
+    pc.idle_ms = 10000;
+    l->peers = peers_new(&pc);
+    if (l->peers == NULL) {
+        free(l);
+        return NULL;
+    }
+    replica_info(config->replica, &info);
+    if (info.n_servers > 1 || config->config->n_members > 1) {
+        if (peers_listen(l->peers, config->config->bind, config->config->peer_port, error) != 0) {
+            return l; /* the caller sees *error and closes */
+        }
+    }
+    *error = NULL;
+    for (unsigned i = 0; i < config->config->n_members; i++) {
+        const struct config_member *m = &config->config->members[i];
+        if (m->id != config->config->id) {
+            peers_add(l->peers, m->id, m->host, m->peer_port);
+        }
+    }
+    for (unsigned i = 0; i < info.n_servers; i++) {
+        char host[128];
+        unsigned port;
+        if (info.servers[i].id != config->config->id &&
+            address_of(config->config, &info.servers[i], host, &port)) {
+            peers_add(l->peers, info.servers[i].id, host, port);
+        }
+    }
+    return l;
+}
+
+bool node_links_send(struct node_links *l, uint64_t peer, const struct iovec *pieces, unsigned n)
+{
+    return peers_send(l->peers, peer, pieces, n);
+}
+
+void node_links_close(struct node_links *l, void (*closed)(void *ctx), void *ctx)
+{
+    struct peers *peers = l->peers;
+
+    l->peers = NULL;
+    peers_close(peers, closed, ctx);
+}
+
+void node_links_free(struct node_links *l)
+{
+    free(l);
+}

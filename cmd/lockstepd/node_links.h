@@ -1,0 +1,31 @@
+/* A node's links to the others: the hello that identifies a node, and the dispatch of frames. Owns `struct peers`. */
+#ifndef LOCKSTEP_NODE_LINKS_H
+#define LOCKSTEP_NODE_LINKS_H
+
+#include <uv.h>
+
+#include "cmd/lockstepd/config.h"
+#include "cmd/lockstepd/executor.h"
+#include "net/peer.h"
+
+struct node_links;
+
+struct node_links_config {
+    uv_loop_t *loop;
+    const struct config *config;
+    const uint8_t *cluster; /* 16 bytes, borrowed */
+    struct replica *replica;
+    struct executor *executor;
+    struct env *env;
+    void *ctx;
+    void (*log)(void *ctx, int level, const char *text);
+};
+
+/* Listen and dial every member of the replicated configuration. NULL: `*error` says why. */
+struct node_links *node_links_new(const struct node_links_config *config, const char **error);
+bool node_links_send(struct node_links *links, uint64_t peer, const struct iovec *pieces, unsigned n);
+/* `closed` is called when nothing is left on the loop; then free. */
+void node_links_close(struct node_links *links, void (*closed)(void *ctx), void *ctx);
+void node_links_free(struct node_links *links);
+
+#endif
