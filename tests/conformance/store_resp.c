@@ -298,9 +298,14 @@ static bool transaction_command(struct driver *driver, struct client *client, co
     }
     if (argc < commands[which].argc_min || argc > commands[which].argc_max) {
         char text[128];
-        snprintf(text, sizeof text, "ERR wrong number of arguments for '%s' command", commands[which].name);
+        snprintf(text, sizeof text, "%s wrong number of arguments for '%s' command",
+                 which == EXEC ? "EXECABORT Transaction discarded because of:" : "ERR", commands[which].name);
         write_error(client, text);
         client->multi_failed = true;
+        if (which == EXEC) {
+            forget_queue(client);
+            forget_watches(client);
+        }
     } else if (which == MULTI && client->in_multi) {
         write_error(client, "ERR MULTI calls can not be nested");
     } else if (which == WATCH && client->in_multi) {
