@@ -32,10 +32,10 @@ static const struct config_option options[] = {
      "nodes of another name are refused; the same on all nodes"},
     {"member", CONFIG_MEMBER, FIELD(members), 0, 0, "", false,
      "ID HOST:PORT[:PEERPORT], once per node of the first start, in the same order on all nodes"},
-    {"election-timeout", CONFIG_NUMBER32, FIELD(election_timeout_ms), 20, 60000, "300", false,
-     "ms without a leader before an election starts (at random up to twice that); the same on all nodes"},
-    {"heartbeat-interval", CONFIG_NUMBER32, FIELD(heartbeat_ms), 0, 20000, "0", false,
-     "ms between heartbeats, at most a third of election-timeout; 0: a tenth of it"},
+    {"election-timeout-ms", CONFIG_NUMBER32, FIELD(election_timeout_ms), 20, 60000, "300", false,
+     "without a leader for this long, up to twice that at random, an election starts; the same on all nodes"},
+    {"heartbeat-ms", CONFIG_NUMBER32, FIELD(heartbeat_ms), 0, 20000, "0", false,
+     "ms between heartbeats, at most a third of election-timeout-ms; 0: a tenth of it"},
     {"maxmemory", CONFIG_SIZE64, FIELD(maxmemory), 0, 1024 * TIB, "0", true,
      "logical bytes of keys and values above which growing writes get -OOM; 0: no limit"},
     {"wal-segment-size", CONFIG_SIZE64, FIELD(wal_segment_bytes), MIB, 4 * GIB, "16mb", false,
@@ -442,7 +442,7 @@ bool config_finish(struct config *config, char *error) {
     }
     if (config->heartbeat_ms > config->election_timeout_ms / 3) {
         (void)snprintf(error, CONFIG_ERROR_MAX,
-                       "heartbeat-interval %" PRIu32 " is above a third of election-timeout %" PRIu32
+                       "heartbeat-ms %" PRIu32 " is above a third of election-timeout-ms %" PRIu32
                        ": allowed is up to %" PRIu32 ", or 0 for a tenth",
                        config->heartbeat_ms, config->election_timeout_ms, config->election_timeout_ms / 3);
         return false;
