@@ -20,6 +20,8 @@
 #define POINTER_MASK ((UINT64_C(1) << 48) - 1)
 /* Cursors are the upper 48 bits of a point, so that clients which read them as signed numbers can. */
 #define CURSOR_SHIFT 16u
+/* Keys fetched ahead while a segment is split. */
+#define SPLIT_AHEAD 12u
 #define DEPTH_MAX (48u - 16u - 1u)
 
 /* --- Points and places -------------------------------------------------------------------------------------------- */
@@ -176,14 +178,56 @@ static void segment_cut(struct segment *segment, unsigned place)
     }
 }
 
+/* How many slots at the front belong to the run that begins before the end; they have the greatest tags. */
+static unsigned segment_wrapped(const struct segment *segment)
+{
+    unsigned n = 0;
+    while (segment->slots[n] != 0 && home_of(slot_tag(segment->slots[n]), segment->capacity) > n) {
+        n++;
+    }
+    return n;
+}
+
+/* Fills an empty segment with slots that come (mostly) in the order of their tags. */
+struct filler {
+    struct segment *segment;
+    unsigned next; /* the first place after what was filled */
+    unsigned last; /* the greatest tag so far */
+};
+
+static void filler_put(struct filler *filler, uint64_t slot)
+{
+    struct segment *segment = filler->segment;
+    unsigned tag = slot_tag(slot);
+    unsigned home = home_of(tag, segment->capacity);
+    unsigned place = home > filler->next ? home : filler->next;
+    if (tag < filler->last || place >= segment->capacity) {
+        segment_put(segment, slot);
+        /* It may have moved others up. */
+        while (filler->next < segment->capacity && segment->slots[filler->next] != 0) {
+            filler->next++;
+        }
+        return;
+    }
+    segment->slots[place] = slot;
+    segment->n++;
+    filler->next = place + 1;
+    filler->last = tag;
+}
+
 static void segment_resize(struct table *table, struct segment *segment, unsigned capacity)
 {
     struct segment old = *segment;
+    unsigned wrapped = segment_wrapped(&old);
     segment_open(table, segment, capacity);
-    for (unsigned i = 0; i < old.capacity; i++) {
+    struct filler filler = {.segment = segment};
+    for (unsigned i = wrapped; i < old.capacity; i++) {
         if (old.slots[i] != 0) {
-            segment_put(segment, old.slots[i]);
+            filler_put(&filler, old.slots[i]);
         }
+    }
+    for (unsigned i = 0; i < wrapped; i++) {
+        filler_put(&filler, old.slots[i]);
     }
     segment_close(table, &old);
 }
@@ -229,6 +273,16 @@ static void table_push_segment(struct table *table)
     }
 }
 
+/* Slots that the next bit of the hash sends to the other segment. */
+static unsigned segment_count_upper(const struct segment *segment)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < segment->capacity; i++) {
+        n += (unsigned)(segment->slots[i] >> 63);
+    }
+    return n;
+}
+
 static void table_split(struct table *table)
 {
     uint32_t low = table->n_segments - (UINT32_C(1) << table->depth);
@@ -238,23 +292,23 @@ static void table_split(struct table *table)
     struct segment *segment = segment_at(table, low);
     struct segment *other = segment_at(table, high);
     struct segment old = *segment;
-    unsigned half = capacity_for(old.n / 2 + 1u, FILL_GROWN);
-    segment_open(table, segment, half);
-    segment_open(table, other, half);
+    unsigned upper = segment_count_upper(&old);
+    segment_open(table, segment, capacity_for(old.n - upper, FILL_GROWN));
+    segment_open(table, other, capacity_for(upper, FILL_GROWN));
+    struct filler fillers[2] = {{.segment = segment}, {.segment = other}};
+    unsigned wrapped = segment_wrapped(&old);
     for (unsigned i = 0; i < old.capacity; i++) {
-        if (i + 8 < old.capacity) {
-            /* Empty slots give the null page, which prefetches as nothing. */
-            const char *ahead = (const char *)slot_key(old.slots[i + 8]);
-            __builtin_prefetch(ahead);
-        }
-        struct key *key = slot_key(old.slots[i]);
+        unsigned place = i + wrapped < old.capacity ? i + wrapped : i + wrapped - old.capacity;
+        unsigned ahead = place + SPLIT_AHEAD < old.capacity ? place + SPLIT_AHEAD : 0;
+        /* Empty slots are the null address, whose prefetch does nothing. */
+        __builtin_prefetch(slot_key(old.slots[ahead]));
+        struct key *key = slot_key(old.slots[place]);
         if (key == NULL) {
             continue;
         }
         struct iovec name = key_name(key);
         uint64_t hash = table_hash(table, name.iov_base, name.iov_len);
-        struct segment *to = hash >> (depth - 1) & 1 ? other : segment;
-        segment_add(table, to, slot_make(key, tag_of(hash, depth)));
+        filler_put(&fillers[hash >> (depth - 1) & 1], slot_make(key, tag_of(hash, depth)));
     }
     segment_close(table, &old);
 }
@@ -271,11 +325,14 @@ static void table_merge(struct table *table)
     struct segment *segment = segment_at(table, low);
     struct segment halves[2] = {*segment, *segment_at(table, high)};
     segment_open(table, segment, capacity_for((unsigned)halves[0].n + halves[1].n, FILL_GROWN));
+    struct filler filler = {.segment = segment};
     for (unsigned h = 0; h < 2; h++) {
-        for (unsigned i = 0; i < halves[h].capacity; i++) {
-            uint64_t slot = halves[h].slots[i];
+        unsigned capacity = halves[h].capacity;
+        unsigned wrapped = segment_wrapped(&halves[h]);
+        for (unsigned i = 0; i < capacity; i++) {
+            uint64_t slot = halves[h].slots[i + wrapped < capacity ? i + wrapped : i + wrapped - capacity];
             if (slot != 0) {
-                segment_put(segment, slot_make(slot_key(slot), slot_tag(slot) >> 1 | h << 15));
+                filler_put(&filler, slot_make(slot_key(slot), slot_tag(slot) >> 1 | h << 15));
             }
         }
         segment_close(table, &halves[h]);
