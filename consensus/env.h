@@ -48,7 +48,8 @@ enum env_disk_op {
 };
 
 /* One asynchronous disk request, embedded by its owner, who keeps it and its buffer alive until `cb`.
- * Requests on one file run in the order submitted; there is no order between files. */
+ * Writes of one file run in the order submitted, and a read sees every write that had completed when the read was
+ * submitted. There is no other order between requests. */
 struct env_disk_req {
     /* public */
     enum env_disk_op op;
@@ -62,6 +63,7 @@ struct env_disk_req {
     void (*cb)(struct env_disk_req *req, enum env_status status);
     /* private */
     void *impl;
+    int impl_status;
 };
 
 struct env_ops {
@@ -92,7 +94,7 @@ struct env_ops {
                                   size_t len);
     enum env_status (*rename_sync)(struct env *env, const char *from, const char *to);
     enum env_status (*remove_sync)(struct env *env, const char *name);
-    /* Closes off the loop thread; requests in flight on the file complete first. */
+    /* Closes off the loop thread; requests in flight on the file complete first. Allowed while the env is closing. */
     void (*close)(struct env *env, struct env_file *file);
     /* Bytes free for data in the file system of the data directory. Cheap enough to call every second. */
     uint64_t (*free_bytes)(struct env *env);

@@ -8,6 +8,8 @@
 
 #include "consensus/env.h"
 
+/* How synced writes and latency come about: env_uv_file.c, env_uv_disk.c. fail_stop exits with status 70, or aborts if
+ * LOCKSTEP_FAIL_STOP_ABORT is set in the environment. */
 struct env_uv_config {
     uv_loop_t *loop;
     const char *dir; /* created (mode 0700) if missing; locked with flock(dir/lock) */
@@ -19,7 +21,8 @@ struct env_uv_config {
 /* ENV_BUSY: another process holds the directory. ENV_DENIED, ENV_NO_SPACE, ENV_IO as they say; `*error` tells more. */
 enum env_status env_uv_new(const struct env_uv_config *config, struct env **env, const char **error)
     __attribute__((warn_unused_result));
-/* Waits for running disk requests, then calls `closed` on the loop; the env is freed after it. */
+/* Waits for running disk requests, calls back what had not begun with ENV_CANCELED, waits until every timer was given
+ * up with timer_fini, then calls `closed` (may be NULL) on the loop. The env is freed by then. */
 void env_uv_close(struct env *env, void (*closed)(void *ctx), void *ctx);
 
 #endif

@@ -1,0 +1,315 @@
+/* Disk requests on threads of their own, and the way of their results back to the loop.
+ *
+ * A request is linked into the queue of its class through its private fields, so submitting allocates nothing and can't
+ * fail. The thread runs it and links it into the env's done list; the first entry of a list wakes the loop (uv_async),
+ * which calls back everything that has gathered. Writes run in the order submitted, since they share one thread.
+ *
+ * Stopping: each thread finishes the request it is in, hands back what is still queued as ENV_CANCELED, and ends. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "consensus/env_uv_internal.h"
+
+static struct env_disk_req *req_next(const struct env_disk_req *req)
+{
+    return req->impl;
+}
+
+static void list_push(struct env_disk_req **head, struct env_disk_req **tail, struct env_disk_req *req)
+{
+    req->impl = NULL;
+    if (*head == NULL) {
+        *head = req;
+    } else {
+        (*tail)->impl = req;
+    }
+    *tail = req;
+}
+
+/* Closing a file and asking for free space are jobs too, known by the address of their request. */
+static bool is_close(const struct env_disk_req *req)
+{
+    return req->file != NULL && req == &req->file->close_req;
+}
+
+static enum env_status run(struct env_uv *env, struct env_disk_req *req)
+{
+    if (is_close(req)) {
+        close(req->file->fd);
+        free(req->file);
+        return ENV_OK;
+    }
+    if (req == &env->space_req) {
+        env->space_fresh = env_uv_file_space(env);
+        return ENV_OK;
+    }
+    switch (req->op) {
+    case ENV_DISK_WRITE:
+        return env_uv_file_write(env, req->file->fd, req->offset, req->buf, req->len);
+    case ENV_DISK_READ:
+        return env_uv_file_read(req->file->fd, req->offset, req->buf, req->len);
+    case ENV_DISK_CREATE:
+        return env_uv_file_create(env, req->name, req->len, &req->file);
+    case ENV_DISK_RENAME:
+        return env_uv_file_rename(env, req->name, req->name_to);
+    case ENV_DISK_REMOVE:
+        return env_uv_file_remove(env, req->name);
+    }
+    assert(false);
+    return ENV_IO;
+}
+
+/* Hand a finished request to the loop. */
+static void done(struct env_uv *env, struct env_disk_req *req, enum env_status status)
+{
+    req->impl_status = status;
+    pthread_mutex_lock(&env->done_mutex);
+    bool first = env->done_head == NULL;
+    list_push(&env->done_head, &env->done_tail, req);
+    pthread_mutex_unlock(&env->done_mutex);
+    if (first) {
+        uv_async_send(&env->done_async);
+    }
+}
+
+static struct env_disk_req *take(struct disk_queue *queue, bool *stopping)
+{
+    pthread_mutex_lock(&queue->mutex);
+    while (queue->head == NULL && !queue->stop) {
+        pthread_cond_wait(&queue->cond, &queue->mutex);
+    }
+    struct env_disk_req *req = queue->head;
+    if (req != NULL) {
+        queue->head = req_next(req);
+    }
+    *stopping = queue->stop;
+    pthread_mutex_unlock(&queue->mutex);
+    return req;
+}
+
+static void *thread_main(void *arg)
+{
+    static const char *const names[DISK_CLASSES] = {"disk-write", "disk-read", "disk-name"};
+    struct disk_thread *thread = arg;
+    struct env_uv *env = thread->env;
+    prctl(PR_SET_NAME, names[thread->class]);
+    for (;;) {
+        bool stopping;
+        struct env_disk_req *req = take(&thread->queue, &stopping);
+        if (req == NULL) {
+            break;
+        }
+        if (is_close(req)) {
+            (void)run(env, req); /* frees the request; nobody waits for it */
+        } else {
+            done(env, req, stopping ? ENV_CANCELED : run(env, req));
+        }
+    }
+    pthread_mutex_lock(&env->done_mutex);
+    env->exited++;
+    pthread_mutex_unlock(&env->done_mutex);
+    uv_async_send(&env->done_async);
+    return NULL;
+}
+
+static void enqueue(struct env_uv *env, enum disk_class class, struct env_disk_req *req)
+{
+    struct disk_queue *queue = &env->threads[class].queue;
+    pthread_mutex_lock(&queue->mutex);
+    bool empty = queue->head == NULL;
+    list_push(&queue->head, &queue->tail, req);
+    pthread_mutex_unlock(&queue->mutex);
+    if (empty) {
+        pthread_cond_signal(&queue->cond);
+    }
+}
+
+static enum disk_class class_of(enum env_disk_op op)
+{
+    switch (op) {
+    case ENV_DISK_WRITE:
+        return DISK_WRITES;
+    case ENV_DISK_READ:
+        return DISK_READS;
+    case ENV_DISK_CREATE:
+    case ENV_DISK_RENAME:
+    case ENV_DISK_REMOVE:
+        break;
+    }
+    return DISK_NAMES;
+}
+
+void env_uv_submit(struct env *base, struct env_disk_req *req)
+{
+    struct env_uv *env = (struct env_uv *)base;
+    assert(req->cb != NULL);
+    if (req->op == ENV_DISK_WRITE || req->op == ENV_DISK_READ) {
+        assert(req->offset % ENV_BLOCK == 0);
+        assert(req->len % ENV_BLOCK == 0);
+        assert((uintptr_t)req->buf % ENV_BLOCK == 0);
+        assert(!req->file->closing);
+        req->file->pending++;
+    }
+    if (env->closing) {
+        done(env, req, ENV_CANCELED);
+        return;
+    }
+    enqueue(env, class_of(req->op), req);
+}
+
+static void file_close_now(struct env_uv *env, struct env_file *file)
+{
+    if (env->threads_joined) {
+        close(file->fd);
+        free(file);
+        return;
+    }
+    file->close_req.file = file;
+    enqueue(env, DISK_NAMES, &file->close_req);
+}
+
+void env_uv_close_file(struct env *base, struct env_file *file)
+{
+    assert(!file->closing);
+    file->closing = true;
+    if (file->pending == 0) {
+        file_close_now((struct env_uv *)base, file);
+    }
+}
+
+static void call_back(struct env_uv *env, struct env_disk_req *req)
+{
+    if (req == &env->space_req) {
+        env->space_pending = false;
+        if (req->impl_status == ENV_OK) {
+            env->space_bytes = env->space_fresh;
+        }
+        return;
+    }
+    if (req->op == ENV_DISK_WRITE || req->op == ENV_DISK_READ) {
+        struct env_file *file = req->file;
+        assert(file->pending > 0);
+        if (--file->pending == 0 && file->closing) {
+            file_close_now(env, file);
+        }
+    }
+    req->cb(req, (enum env_status)req->impl_status);
+}
+
+void env_uv_disk_drain(struct env_uv *env)
+{
+    for (;;) {
+        pthread_mutex_lock(&env->done_mutex);
+        struct env_disk_req *req = env->done_head;
+        env->done_head = NULL;
+        env->done_tail = NULL;
+        pthread_mutex_unlock(&env->done_mutex);
+        if (req == NULL) {
+            return;
+        }
+        while (req != NULL) {
+            struct env_disk_req *next = req_next(req); /* the callback may reuse the request */
+            call_back(env, req);
+            req = next;
+        }
+    }
+}
+
+static void done_cb(uv_async_t *async)
+{
+    struct env_uv *env = async->data;
+    env_uv_disk_drain(env);
+    pthread_mutex_lock(&env->done_mutex);
+    bool gone = env->exited == DISK_CLASSES;
+    pthread_mutex_unlock(&env->done_mutex);
+    if (!gone || env->threads_joined) {
+        return;
+    }
+    for (unsigned i = 0; i < DISK_CLASSES; i++) {
+        if (env->threads[i].started) {
+            pthread_join(env->threads[i].thread, NULL);
+        }
+    }
+    env->threads_joined = true;
+    /* A file may have been handed over for closing after its thread had looked at its queue for the last time. */
+    struct disk_queue *queue = &env->threads[DISK_NAMES].queue;
+    while (queue->head != NULL) {
+        struct env_disk_req *req = queue->head;
+        queue->head = req_next(req);
+        assert(is_close(req));
+        (void)run(env, req);
+    }
+    env_uv_disk_drain(env);
+    env_uv_finish_close(env);
+}
+
+static void queue_stop(struct disk_queue *queue)
+{
+    pthread_mutex_lock(&queue->mutex);
+    queue->stop = true;
+    pthread_mutex_unlock(&queue->mutex);
+    pthread_cond_signal(&queue->cond);
+}
+
+void env_uv_disk_stop(struct env_uv *env)
+{
+    env->closing = true;
+    for (unsigned i = 0; i < DISK_CLASSES; i++) {
+        queue_stop(&env->threads[i].queue);
+    }
+}
+
+static bool thread_start(struct env_uv *env, enum disk_class class)
+{
+    struct disk_thread *thread = &env->threads[class];
+    thread->env = env;
+    thread->class = class;
+    pthread_mutex_init(&thread->queue.mutex, NULL);
+    pthread_cond_init(&thread->queue.cond, NULL);
+    return pthread_create(&thread->thread, NULL, thread_main, thread) == 0;
+}
+
+enum env_status env_uv_disk_start(struct env_uv *env)
+{
+    pthread_mutex_init(&env->done_mutex, NULL);
+    env->done_async.data = env;
+    if (uv_async_init(env->loop, &env->done_async, done_cb) != 0) {
+        env->async_closed = true;
+        return ENV_NO_MEMORY;
+    }
+    /* Signals are the main thread's business. */
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (unsigned i = 0; i < DISK_CLASSES; i++) {
+        env->threads[i].started = thread_start(env, (enum disk_class)i);
+        env->exited += !env->threads[i].started;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (env->exited > 0) {
+        env_uv_disk_stop(env); /* closes as after env_uv_close, with nobody to tell */
+        uv_async_send(&env->done_async);
+        return ENV_NO_MEMORY;
+    }
+    return ENV_OK;
+}
+
+uint64_t env_uv_free_bytes(struct env *base)
+{
+    struct env_uv *env = (struct env_uv *)base;
+    uint64_t now_us = env_uv_now_us(base);
+    if (env->space_at_us == 0) {
+        env->space_bytes = env_uv_file_space(env);
+        env->space_at_us = now_us;
+    } else if (now_us - env->space_at_us > ENV_UV_SPACE_FRESH_US && !env->space_pending && !env->closing) {
+        env->space_at_us = now_us;
+        env->space_pending = true;
+        enqueue(env, DISK_NAMES, &env->space_req);
+    }
+    return env->space_bytes;
+}
