@@ -227,13 +227,14 @@ static void lockstep_peers(const struct facts *f) {
     }
 }
 
+/* No name may repeat one of another section: clients put all fields into one table. */
 static void lockstep_raft(const struct facts *f) {
     const struct replica_info *r = &f->replica;
     const struct member *leader = NULL;
     for (unsigned i = 0; i < f->n_members; i++) {
         leader = f->members[i].leader ? &f->members[i] : leader;
     }
-    buffer_printf(f->out, "node_id:%" PRIu64 "\r\nrole:%s\r\nterm:%" PRIu64 "\r\nvoted_for:%" PRIu64 "\r\n", r->id,
+    buffer_printf(f->out, "node_id:%" PRIu64 "\r\nraft_role:%s\r\nterm:%" PRIu64 "\r\nvoted_for:%" PRIu64 "\r\n", r->id,
                   replica_role_name(r->role), r->term, r->vote);
     if (leader != NULL) {
         buffer_printf(f->out, "leader:%" PRIu64 "\r\nleader_address:%s:%u\r\n", r->leader, leader->host, leader->port);

@@ -42,7 +42,7 @@ static void print_help(void) {
            "\n"
            "Options (default in brackets):\n");
     for (unsigned i = 0; (option = config_option_at(i)) != NULL; i++) {
-        printf("  --%s [%s]\n        %s\n", option->name, option->fallback, option->help);
+        printf("  --%s [%s]\n        %s\n", option->name, option->fallback[0] != '\0' ? option->fallback : "none", option->help);
     }
     printf("\n"
            "Signals: TERM and INT stop the node gracefully, a second one at once; HUP opens the log file anew.\n"
@@ -195,6 +195,24 @@ static int write_pidfile(const struct program *program) {
     return 0;
 }
 
+static int exit_code(int error) {
+    switch ((enum node_error)error) {
+    case NODE_PORT:
+        return EX_UNAVAILABLE;
+    case NODE_CONFIG:
+        return EX_CONFIG;
+    case NODE_CORRUPT:
+        return EX_SOFTWARE;
+    case NODE_IO:
+        return EX_IOERR;
+    case NODE_DENIED:
+        return EX_NOPERM;
+    case NODE_BUSY:
+        return EX_CANTCREAT;
+    }
+    return EX_SOFTWARE;
+}
+
 /* Returns the exit code. */
 static int run(struct program *program) {
     struct node_sessions callbacks;
@@ -210,17 +228,20 @@ static int run(struct program *program) {
     }
     sessions_callbacks(program->sessions, &callbacks);
     status = node_start(&program->loop, &program->config, &callbacks, &program->node);
-    if (status != 0) {
-        sessions_free(program->sessions);
-        return status > 0 && status < 128 ? status : EX_SOFTWARE;
+    if (status == 0) {
+        sessions_attach(program->sessions, program->node, &program->loop);
+        log_write(program->log, LOG_LEVEL_INFO, replica_term(node_replica(program->node)), "ready");
+    } else if (program->node != NULL) {
+        program->stopping = true;
+        node_stop(program->node);
     }
-    sessions_attach(program->sessions, program->node, &program->loop);
-    log_write(program->log, LOG_LEVEL_INFO, 0, "ready");
     (void)uv_run(&program->loop, UV_RUN_DEFAULT);
-    node_free(program->node);
+    if (program->node != NULL) {
+        node_free(program->node);
+    }
     sessions_free(program->sessions);
     log_write(program->log, LOG_LEVEL_INFO, 0, "stopped");
-    return EX_OK;
+    return status == 0 ? EX_OK : exit_code(status);
 }
 
 static int run_on_loop(struct program *program) {
