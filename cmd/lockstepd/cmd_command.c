@@ -431,6 +431,9 @@ static void getkeys(struct call *call, bool with_flags) {
         return;
     }
     keys = entry_keys(entry);
+    if (keys.first == 0 && strcmp(entry->name, "object") == 0) {
+        keys = (struct key_range){2, 2, 1}; /* those of its subcommands; it has none of its own */
+    }
     if (keys.first == 0) {
         call_error(call, "ERR The command has no key arguments");
         return;

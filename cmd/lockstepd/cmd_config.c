@@ -21,7 +21,8 @@ static const struct {
 };
 #define FIXED (sizeof fixed / sizeof fixed[0])
 
-static bool name_matches(const char *name, const struct iovec *patterns, unsigned n) {
+/* The pattern that a name matches first, NULL if none does. */
+static const struct iovec *name_matches(const char *name, const struct iovec *patterns, unsigned n) {
     char lower[128];
     struct iovec text = {.iov_base = (void *)(uintptr_t)name, .iov_len = strlen(name)};
     for (unsigned i = 0; i < n; i++) {
@@ -31,10 +32,19 @@ static bool name_matches(const char *name, const struct iovec *patterns, unsigne
             lower[c] = byte >= 'A' && byte <= 'Z' ? (char)(byte + 32) : byte;
         }
         if (len == patterns[i].iov_len && glob_match((struct iovec){.iov_base = lower, .iov_len = len}, text)) {
-            return true;
+            return &patterns[i];
         }
     }
-    return false;
+    return NULL;
+}
+
+/* A name as it was asked for, if it was asked for by name: clients look for their own spelling. */
+static void reply_name(struct call *call, const char *name, const struct iovec *pattern) {
+    if (argument_is(*pattern, name)) {
+        resp_write_bulk(call->out, pattern->iov_base, pattern->iov_len);
+    } else {
+        call_bulk_text(call, name);
+    }
 }
 
 static void run_get(struct call *call) {
@@ -43,28 +53,28 @@ static void run_get(struct call *call) {
     unsigned n_patterns = call->argc - 2;
     const struct config_option *option;
     char value[CONFIG_VALUE_MAX];
-    bool hit[CONFIG_NAMES_MAX] = {false};
-    bool fixed_hit[FIXED];
+    const struct iovec *hit[CONFIG_NAMES_MAX] = {NULL};
+    const struct iovec *fixed_hit[FIXED];
     size_t n = 0;
     for (unsigned i = 0; (option = config_option_at(i)) != NULL; i++) {
         hit[i] = name_matches(option->name, patterns, n_patterns);
-        n += hit[i] ? 1 : 0;
+        n += hit[i] != NULL ? 1 : 0;
     }
     for (size_t i = 0; i < FIXED; i++) {
         fixed_hit[i] = name_matches(fixed[i].name, patterns, n_patterns);
-        n += fixed_hit[i] ? 1 : 0;
+        n += fixed_hit[i] != NULL ? 1 : 0;
     }
     resp_write_map(call->out, call->proto, n);
     for (unsigned i = 0; (option = config_option_at(i)) != NULL; i++) {
-        if (hit[i]) {
+        if (hit[i] != NULL) {
             size_t len = config_get(config, option, value, sizeof value);
-            call_bulk_text(call, option->name);
+            reply_name(call, option->name, hit[i]);
             resp_write_bulk(call->out, value, len);
         }
     }
     for (size_t i = 0; i < FIXED; i++) {
-        if (fixed_hit[i]) {
-            call_bulk_text(call, fixed[i].name);
+        if (fixed_hit[i] != NULL) {
+            reply_name(call, fixed[i].name, fixed_hit[i]);
             call_bulk_text(call, fixed[i].value);
         }
     }
@@ -164,7 +174,7 @@ static void run_set(struct call *call) {
     const struct config_option *chosen[CONFIG_PAIRS_MAX];
     struct sessions *owner = call->session->owner;
     if (call->argc % 2 != 0 || call->argc / 2 - 1 > CONFIG_PAIRS_MAX) {
-        reply_wrong_arity(call->out, "config|set");
+        call_syntax_error(call);
         return;
     }
     if (set_check(call, chosen) && set_apply(call, chosen)) {
