@@ -98,7 +98,8 @@ struct store_batch {
 };
 void store_batch_init(struct store_batch *batch, size_t bytes_max);
 void store_batch_fini(struct store_batch *batch);
-/* Add a write command. STORE_FULL: seal first. STORE_TOO_BIG: never fits (the caller answers with an error). */
+/* Add a command. STORE_FULL: seal first. STORE_TOO_BIG: never fits (the caller answers with an error).
+ * STORE_MALFORMED: unknown, of the wrong arity, or beyond the bounds of the format. */
 enum store_status store_batch_add(struct store_batch *batch, const struct iovec *argv, unsigned argc)
     __attribute__((warn_unused_result));
 /* One watched key with the revision seen (store_key_revision). */
@@ -149,9 +150,10 @@ void store_seed_reads(struct store *store, uint64_t seed);
 uint64_t store_revision(const struct store *store); /* gap-free count of mutations, the same on all replicas */
 uint64_t store_time_ms(const struct store *store);  /* cluster time of the last applied entry */
 uint64_t store_digest(const struct store *store);   /* of keys, values, deadlines, revisions, time: XXH3-based */
-uint64_t store_keys(const struct store *store);     /* live keys, as DBSIZE */
+/* Keys not yet removed, as DBSIZE: like Redis's, it counts those that are dead and still wait to be removed. */
+uint64_t store_keys(const struct store *store);
 uint64_t store_keys_with_deadline(const struct store *store);
-/* Logical size in bytes: depends on content only, the same on all replicas. */
+/* Logical size in bytes (docs/FORMATS.md): depends on content only, the same on all replicas. */
 uint64_t store_memory(const struct store *store);
 /* Earliest deadline that still has a key to remove, UINT64_MAX if none. At or below the wall clock: propose a tick. */
 uint64_t store_next_deadline_ms(const struct store *store);
