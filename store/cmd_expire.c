@@ -13,9 +13,10 @@ struct conditions {
 static void reply_unsupported_option(struct iovec option, struct store_reply *reply)
 {
     const char *text = option.iov_base;
-    int len = option.iov_len < 1024 ? (int)option.iov_len : 1024; /* longer ones are cut by reply_error */
+    /* Longer ones are cut by reply_error; Redis stops at a zero byte and trims its error lines. */
+    int len = (int)strnlen(text, option.iov_len < 1024 ? option.iov_len : 1024);
     while (len > 0 && (text[len - 1] == '\r' || text[len - 1] == '\n')) {
-        len--; /* Redis trims its error lines */
+        len--;
     }
     reply_error(reply, "ERR Unsupported option %.*s", len, text);
 }

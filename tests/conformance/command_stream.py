@@ -39,10 +39,10 @@ TYPES = [b"string", b"STRING", b"list", b"hash", b"nonsense", b"", b"stringy"]
 
 
 class Stream:
-    def __init__(self, seed, unwatch_in_multi=False, flush_all=True):
+    def __init__(self, seed, store_only=False):
+        """store_only: leave out what the store leaves to its server, such as the words for unknown commands."""
         self.random = random.Random(seed)
-        self.unwatch_in_multi = unwatch_in_multi
-        self.flush_all = flush_all
+        self.store_only = store_only
         self.serial = 0
         self.origin = 0
         self.steps = []
@@ -186,7 +186,9 @@ class Stream:
             (8, b"KEYS", lambda: [self.pick(PATTERNS)]), (8, b"SCAN", self._scan),
             (20, b"OBJECT", self._object), (1, b"FLUSHALL", self._flush), (1, b"FLUSHDB", self._flush),
         ]
-        return [row for row in table if self.flush_all or not row[1].startswith(b"FLUSH")]
+        unknown = [(1, b"PING", lambda: self.pick([[], [self.value()]])), (1, b"ECHO", lambda: [self.value()]),
+                   (1, b"NOSUCH", many), (1, b"GET\r\n", many), (1, b"Z" * 200, pairs), (1, b"OBJECT|HELP", list)]
+        return table if self.store_only else table + unknown
 
     def _set(self):
         return [self.key(), self.value()] + self.options([b"NX", b"XX", b"GET", b"KEEPTTL"], 4, times=True)
@@ -245,7 +247,7 @@ class Stream:
         for _ in range(self.random.choice([0, 1, 2, 3, 5])):
             if self.chance(0.03):
                 self.add([self.pick([b"MULTI", b"WATCH", b"EXEC", b"DISCARD"] +
-                                    ([b"UNWATCH"] if self.unwatch_in_multi else []))] +
+                                    ([] if self.store_only else [b"UNWATCH"]))] +
                          ([b"k"] if self.chance(0.5) else []))
             self.add(self.command())
         if meddle_at == "inside":

@@ -263,7 +263,7 @@ def report(addresses, seed, steps, difference):
 
 
 def run_stream(addresses, options):
-    stream = Stream(options.seed, unwatch_in_multi=not options.store_only)
+    stream = Stream(options.seed, options.store_only)
     pair = Pair(*addresses)
     done, started, printed = 0, time.monotonic(), time.monotonic()
     while done < options.commands:
@@ -384,7 +384,7 @@ def main():
     parser.add_argument("--lockstep", metavar="HOST:PORT", help="a running node of Lockstep (it will be flushed)")
     parser.add_argument("--start", metavar="PATH", help="a driver to start instead, such as store_resp")
     parser.add_argument("--store-only", action="store_true",
-                        help="leave out what the store knows nothing of (UNWATCH inside MULTI)")
+                        help="leave out what the store leaves to its server")
     parser.add_argument("--redis-server", metavar="PATH", default=shutil.which("redis-server"))
     parser.add_argument("--self-test", action="store_true", help="redis-server against itself, and a planted difference")
     options = parser.parse_args()
