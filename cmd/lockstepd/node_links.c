@@ -66,6 +66,12 @@ static bool is_member(struct node_links *l, uint64_t id)
             return true;
         }
     }
+    /* The very first start: the initial configuration is still being written. */
+    for (unsigned i = 0; info.n_servers == 0 && i < l->config.config->n_members; i++) {
+        if (l->config.config->members[i].id == id) {
+            return true;
+        }
+    }
     return false;
 }
 
