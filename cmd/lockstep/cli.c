@@ -81,7 +81,7 @@ static bool cli_connect(struct cli *cli)
         cli->connection = NULL;
     }
     if (cli->connection == NULL) {
-        fprintf(stderr, "lockstep: %s\n", error);
+        fprintf(stderr, "lockstep: %s:%u: %s\n", cli->address.host, cli->address.port, error);
     }
     return cli->connection != NULL;
 }

@@ -31,7 +31,7 @@ struct connection *connection_open(const struct address *address, unsigned timeo
     }
     connection->redis = redisConnectWithTimeout(address->host, (int)address->port, timeout);
     if (connection->redis == NULL || connection->redis->err != 0) {
-        snprintf(error, CONNECTION_ERROR_MAX, "cannot connect to %.150s:%u: %.100s", address->host, address->port,
+        snprintf(error, CONNECTION_ERROR_MAX, "cannot connect: %.200s",
                  connection->redis == NULL ? "not enough memory" : connection->redis->errstr);
         connection_close(connection);
         return NULL;

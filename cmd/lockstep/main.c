@@ -85,5 +85,8 @@ int main(int argc, char **argv)
     if (subcommand == NULL) {
         return unknown(argv[1]);
     }
+    char name[64]; /* getopt puts it in front of its messages */
+    snprintf(name, sizeof(name), "lockstep %s", subcommand->name);
+    argv[1] = name;
     return subcommand->run(argc - 1, argv + 1);
 }

@@ -221,6 +221,20 @@ static struct frame frame_begin(const struct reply_item *item, const struct fram
     return frame;
 }
 
+/* An aggregate whose items form a chain prints as one line, which may stand behind a map's arrow. */
+static bool fits_one_line(struct reply_cursor cursor, struct reply_item item)
+{
+    while (reply_is_aggregate(&item) && item.integer > 0) {
+        struct reply_item key;
+        bool is_map = item.type == '%' || item.type == '|';
+        if (item.integer != (is_map ? 2 : 1) || (is_map && (!reply_next(&cursor, &key) || reply_is_aggregate(&key))) ||
+            !reply_next(&cursor, &item)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool reply_print(FILE *out, const char *data, size_t len)
 {
     struct frame frames[REPLY_DEPTH_MAX];
@@ -248,6 +262,10 @@ bool reply_print(FILE *out, const char *data, size_t len)
                 return false;
             }
             frames[depth] = frame_begin(&item, frame);
+            bool is_value = frame != NULL && frame_is_map(frame) && frame->done % 2 == 0;
+            if (is_value && !fits_one_line(cursor, item)) {
+                fprintf(out, "\n%*s", frames[depth].indent, "");
+            }
             depth++;
             continue;
         }
