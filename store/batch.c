@@ -291,6 +291,9 @@ enum store_status store_entry_check(const void *data, size_t len)
     if (entry.flags != 0 || entry_load16(bytes + 2) != 0) {
         return STORE_VERSION;
     }
+    if (entry.time_ms > INT64_MAX) {
+        return STORE_MALFORMED; /* deadlines are computed in 64 bits with a sign */
+    }
     struct reader reader = {.at = bytes + ENTRY_HEADER_BYTES, .left = len - ENTRY_HEADER_BYTES};
     for (uint32_t i = 0; i < entry.count; i++) {
         struct record_header header;

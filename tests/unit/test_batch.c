@@ -259,6 +259,7 @@ static const struct {
     {"a transaction of many watches", 57, 255, STORE_MALFORMED},
     {"a transaction in a transaction", 75, 2, STORE_MALFORMED},
     {"an unknown command in a transaction", 77, 255, STORE_VERSION},
+    {"a time of 64 bits", 15, 0x80, STORE_MALFORMED},
 };
 
 START_TEST(check_tells_damage_and_newer_versions_apart)
