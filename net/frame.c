@@ -92,17 +92,25 @@ static void reader_compact(struct frame_reader *r)
     r->end = held;
 }
 
+/* Bytes still missing of the frame at the front, or 0: not known. */
+static size_t frame_missing(const struct frame_reader *r)
+{
+    if (r->end < FRAME_HEADER_BYTES)
+        return 0;
+    const size_t whole = frame_wire_bytes((size_t)le_get((const unsigned char *)r->data, 4));
+    return whole > r->end ? whole - r->end : 0;
+}
+
 enum frame_status frame_reader_space(struct frame_reader *r, size_t want, char **space, size_t *len)
 {
     reader_compact(r);
-    size_t goal = r->end + (want > 0 ? want : 1);
-    if (r->end >= FRAME_HEADER_BYTES) {
-        const size_t whole = frame_wire_bytes((size_t)le_get((const unsigned char *)r->data, 4));
-        const size_t arrived = 2 * r->end;
-        const size_t exact = whole < arrived ? whole : arrived;
-        goal = exact > goal ? exact : goal;
-    }
-    if (r->capacity < goal) {
+    const size_t missing = frame_missing(r);
+    if (want == 0)
+        want = 1;
+    const size_t need = missing > 0 && missing < want ? missing : want;
+    if (r->capacity - r->end < need) {
+        const size_t more = r->end > want ? r->end : want;
+        const size_t goal = r->end + (missing > 0 && missing < more ? missing : more);
         char *data = realloc(r->data, goal);
         if (data == NULL)
             return FRAME_NO_MEMORY;

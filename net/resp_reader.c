@@ -113,15 +113,20 @@ static void buffer_compact(struct resp_reader *r)
     offsets_rebase(r);
 }
 
-/* Size to give a buffer that holds `held` bytes and shall take at least `want` more. */
+/* Bytes still missing at the end of a large argument, or 0: not known, or not large. */
+static size_t bulk_missing(const struct resp_reader *r)
+{
+    const size_t end = r->cursor + (size_t)(r->bulk + 2);
+    return r->bulk >= BULK_EXACT_MIN && end > r->end ? end - r->end : 0;
+}
+
+/* Size to give a buffer that holds `held` bytes and shall take at least `want` more: twice what is held, or just to the
+ * end of a large argument. */
 static size_t buffer_goal(const struct resp_reader *r, size_t held, size_t want)
 {
-    const size_t exact = r->cursor - r->start + (size_t)(r->bulk + 2);
-    if (r->bulk >= BULK_EXACT_MIN && exact > held) {
-        const size_t arrived = 2 * held > 2 * BULK_EXACT_MIN ? 2 * held : 2 * BULK_EXACT_MIN;
-        return exact < arrived ? exact : arrived;
-    }
-    return held + (held > want ? held : want);
+    const size_t missing = bulk_missing(r);
+    const size_t more = held > want ? held : want;
+    return held + (missing > 0 && missing < more ? missing : more);
 }
 
 enum resp_status resp_reader_space(struct resp_reader *r, size_t want, char **space, size_t *len)
@@ -129,13 +134,15 @@ enum resp_status resp_reader_space(struct resp_reader *r, size_t want, char **sp
     request_release(r);
     if (r->lent && resp_reader_settle(r) != RESP_OK)
         return RESP_NO_MEMORY;
+    const size_t held = r->end - r->start;
+    const size_t missing = bulk_missing(r);
     if (want == 0)
         want = 1;
-    const size_t held = r->end - r->start;
-    const size_t goal = buffer_goal(r, held, want);
-    if (r->capacity - r->start < goal)
+    const size_t need = missing > 0 && missing < want ? missing : want;
+    if (r->capacity - r->end < need)
         buffer_compact(r);
-    if (r->capacity < goal) {
+    if (r->capacity - r->end < need) {
+        const size_t goal = buffer_goal(r, held, want);
         const uintptr_t from = (uintptr_t)r->data;
         char *data = realloc(r->data, goal);
         if (data == NULL)
@@ -203,7 +210,7 @@ enum resp_status resp_reader_settle(struct resp_reader *r)
     }
     if (!r->lent)
         return RESP_OK;
-    const size_t goal = r->bulk >= BULK_EXACT_MIN ? buffer_goal(r, held, 1) : held;
+    const size_t goal = bulk_missing(r) > 0 ? buffer_goal(r, held, 1) : held;
     char *data = malloc(goal);
     if (data == NULL)
         return RESP_NO_MEMORY;
