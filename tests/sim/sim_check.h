@@ -1,0 +1,51 @@
+/* The invariants of a cluster, checked while it runs, with the eyes of somebody who sees all nodes at once: what was
+ * committed at each index, who led each term, what was acknowledged. Violations go to the world. Knows nothing of how
+ * nodes work. */
+#ifndef LOCKSTEP_SIM_CHECK_H
+#define LOCKSTEP_SIM_CHECK_H
+
+#include "consensus/replica.h"
+#include "tests/sim/sim_world.h"
+
+/* What one node found after applying one entry. */
+struct sim_applied {
+    uint64_t index, term;
+    uint64_t content; /* hash of the entry's bytes */
+    uint64_t digest, revision, keys, time_ms;
+    uint64_t replies; /* hash over the replies, 0 if nobody listened */
+};
+
+struct sim_check {
+    struct sim_world *world;
+    struct sim_applied *committed; /* by index; content 0: not known */
+    uint64_t committed_n, committed_capacity;
+    unsigned *leaders; /* by term: node + 1; 0: none seen */
+    uint64_t leaders_n;
+    uint64_t acknowledged; /* highest index whose effect a client has seen in a reply */
+    uint64_t highest_applied;
+    uint64_t applies, elections;
+    /* Cluster time against true time: the smallest head start seen so far, milliseconds. */
+    bool clock_seen;
+    int64_t clock_ahead_max_ms; /* sane wall clocks are not further ahead than this */
+};
+
+void sim_check_init(struct sim_check *check, struct sim_world *world);
+void sim_check_fini(struct sim_check *check);
+
+/* Log matching, equal digests, revisions and replies at equal indexes, cluster time that never goes back. */
+void sim_check_applied(struct sim_check *check, unsigned node, const struct sim_applied *applied);
+/* At most one leader per term. */
+void sim_check_leads(struct sim_check *check, unsigned node, uint64_t term);
+/* A leader stamped an entry: cluster time must not run ahead of all sane clocks. */
+void sim_check_stamp(struct sim_check *check, unsigned node, uint64_t time_ms);
+/* A client got a reply that shows the state at `index`, to a request made when `floor` had been acknowledged. */
+void sim_check_reply(struct sim_check *check, unsigned node, uint64_t index, uint64_t floor, bool read,
+                     const char *what);
+/* What a node's replica says of itself, against what it said before in this life. */
+struct sim_progress {
+    uint64_t term, commit, applied;
+};
+void sim_check_progress(struct sim_check *check, unsigned node, const struct replica_info *info,
+                        struct sim_progress *before);
+
+#endif

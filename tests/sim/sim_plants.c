@@ -1,0 +1,34 @@
+#include "tests/sim/sim_plants.h"
+
+#include <stddef.h>
+
+#include "consensus/plant.h"
+
+#ifdef LOCKSTEP_PLANT
+
+int lockstep_plant = PLANT_NONE;
+
+const struct sim_plant sim_plants[] = {
+    {"ack-before-sync", PLANT_ACK_BEFORE_SYNC, "entries count as persisted before the disk says so", NULL},
+    {"skip-barrier", PLANT_SKIP_BARRIER, "a new leader reads before an entry of its term is applied", NULL},
+    {"vote-twice", PLANT_VOTE_TWICE, "the vote is forgotten at a restart", NULL},
+    {"apply-twice", PLANT_APPLY_TWICE, "an entry is applied again", NULL},
+    {"stale-read", PLANT_STALE_READ, "reads are not confirmed by a round of echoes", NULL},
+    {NULL, 0, NULL, NULL},
+};
+
+void sim_plant_select(const struct sim_plant *plant)
+{
+    lockstep_plant = plant == NULL ? PLANT_NONE : plant->number;
+}
+
+#else
+
+const struct sim_plant sim_plants[] = {{NULL, 0, NULL, NULL}};
+
+void sim_plant_select(const struct sim_plant *plant)
+{
+    (void)plant;
+}
+
+#endif

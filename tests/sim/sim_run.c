@@ -1,0 +1,95 @@
+#include "tests/sim/sim_run.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/sim_fault.h"
+
+static void run_random(struct sim_cluster *cluster, struct sim_run_result *result)
+{
+    struct sim_faults faults;
+
+    sim_faults_init(&faults, cluster);
+    sim_cluster_start_all(cluster);
+    sim_workload_start(&cluster->workload);
+    sim_faults_start(&faults);
+    sim_cluster_run(cluster, cluster->options.duration_us);
+    sim_faults_stop(&faults);
+    result->faults = faults.inflicted;
+}
+
+static void run_scenario(struct sim_cluster *cluster, const struct sim_scenario *scenario)
+{
+    sim_cluster_start_all(cluster);
+    if (!sim_cluster_expect(cluster, sim_cluster_has_leader, NULL, 5000000, "liveness", "a first leader is elected")) {
+        return;
+    }
+    sim_workload_start(&cluster->workload);
+    sim_cluster_run(cluster, 500000);
+    if (!cluster->world.violated) {
+        scenario->run(cluster);
+    }
+}
+
+static void explain_violation(struct sim_cluster *cluster)
+{
+    const struct sim_world *world = &cluster->world;
+    const char *key = NULL;
+    char copy[SIM_KEY_BYTES] = "";
+
+    fprintf(stderr, "violation of \"%s\" at %.6f s (seed %" PRIu64 ", %u nodes):\n    %s\n", world->invariant,
+            (double)world->violation_us / 1e6, world->seed, cluster->n_nodes, world->violation);
+    if (strncmp(world->violation, "key ", 4) == 0) { /* the history of that key alone */
+        snprintf(copy, sizeof copy, "%.*s", (int)strcspn(world->violation + 4, ":"), world->violation + 4);
+        key = copy;
+    }
+    fprintf(stderr, "  the last events:\n");
+    sim_world_print_log(world, 60);
+    fprintf(stderr, "  operations around it%s%s:\n", key == NULL ? "" : " on key ", key == NULL ? "" : key);
+    sim_history_print(&cluster->history, key, world->violation_us, key == NULL ? 30 : 60);
+}
+
+void sim_run(const struct sim_options *options, const struct sim_scenario *scenario, bool explain,
+             struct sim_run_result *result)
+{
+    struct sim_cluster *cluster = calloc(1, sizeof *cluster);
+    struct sim_options own = *options;
+
+    if (cluster == NULL) {
+        abort();
+    }
+    memset(result, 0, sizeof *result);
+    own.plain = scenario != NULL;
+    own.n_nodes = own.n_nodes == 0 && scenario != NULL ? scenario->n_nodes : own.n_nodes;
+    sim_cluster_init(cluster, &own);
+    if (scenario != NULL) {
+        run_scenario(cluster, scenario);
+    } else {
+        run_random(cluster, result);
+    }
+    sim_cluster_finish(cluster);
+    result->violated = cluster->world.violated;
+    memcpy(result->invariant, cluster->world.invariant, sizeof result->invariant);
+    memcpy(result->text, cluster->world.violation, sizeof result->text);
+    result->trace = cluster->world.trace;
+    result->events = cluster->world.events;
+    result->simulated_us = cluster->world.now_us;
+    result->ops_ok = cluster->workload.ok;
+    result->ops_failed = cluster->workload.failed;
+    result->ops_unknown = cluster->workload.unknown;
+    result->ops_checked = cluster->history.ops_checked;
+    result->too_hard = cluster->history.too_hard;
+    result->steps = cluster->history.steps;
+    result->elections = cluster->check.elections;
+    result->recovery_us = cluster->recovery_us;
+    for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        result->crashes += cluster->nodes[i].lives - 1;
+    }
+    if (result->violated && explain) {
+        explain_violation(cluster);
+    }
+    sim_cluster_fini(cluster);
+    free(cluster);
+}

@@ -1,0 +1,471 @@
+#include "tests/sim/sim_scenario.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define MS 1000u
+#define SECOND 1000000u
+#define LEADER_WITHIN (5u * SECOND)
+
+static bool expect_leader(struct sim_cluster *cluster)
+{
+    return sim_cluster_expect(cluster, sim_cluster_has_leader, NULL, LEADER_WITHIN, "liveness", "a leader is elected");
+}
+
+static bool other_leads(struct sim_cluster *cluster, void *old)
+{
+    int leader = sim_cluster_leader(cluster);
+
+    return leader >= 0 && (unsigned)leader != *(const unsigned *)old;
+}
+
+static bool wrote_since(struct sim_cluster *cluster, void *since_us)
+{
+    return cluster->workload.last_write_us > *(const uint64_t *)since_us;
+}
+
+/* Writes go on: one is acknowledged that begins and ends from now on. */
+static bool expect_write(struct sim_cluster *cluster, uint64_t within_us, const char *what)
+{
+    uint64_t since_us = cluster->world.now_us + 2000;
+
+    return sim_cluster_expect(cluster, wrote_since, &since_us, within_us, "liveness", what);
+}
+
+/* The leader, after waiting for one. */
+static unsigned leader_of(struct sim_cluster *cluster)
+{
+    return expect_leader(cluster) ? (unsigned)sim_cluster_leader(cluster) : 0;
+}
+
+static unsigned follower_of(struct sim_cluster *cluster)
+{
+    return (leader_of(cluster) + 1) % cluster->n_nodes;
+}
+
+static void require(struct sim_cluster *cluster, bool holds, const char *what)
+{
+    if (!holds) {
+        sim_world_violation(&cluster->world, "scenario", "%s", what);
+    }
+}
+
+/* --- Crashes ----------------------------------------------------------------------------------------------------- */
+
+static void leader_crash(struct sim_cluster *cluster)
+{
+    for (unsigned round = 0; round < 8 && !cluster->world.violated; round++) {
+        unsigned leader = leader_of(cluster);
+
+        sim_cluster_run(cluster, sim_random_below(&cluster->random, 300 * MS));
+        sim_node_crash(&cluster->nodes[leader]);
+        sim_cluster_restart_later(cluster, leader, 700 * MS);
+        expect_write(cluster, 5 * SECOND, "writes go on after a leader's crash");
+        sim_cluster_run(cluster, 800 * MS);
+    }
+}
+
+static void all_crash(struct sim_cluster *cluster)
+{
+    for (unsigned round = 0; round < 6 && !cluster->world.violated; round++) {
+        for (unsigned i = 0; i < cluster->n_nodes; i++) {
+            sim_node_crash(&cluster->nodes[i]);
+            sim_cluster_restart_later(cluster, i, sim_random_below(&cluster->random, 200 * MS));
+        }
+        expect_write(cluster, 6 * SECOND, "writes go on after all crashed");
+        sim_cluster_run(cluster, sim_random_range(&cluster->random, 50 * MS, 600 * MS));
+    }
+}
+
+static uint64_t torn_writes(const struct sim_cluster *cluster)
+{
+    uint64_t torn = 0;
+
+    for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        torn += cluster->nodes[i].disk.torn;
+    }
+    return torn;
+}
+
+static void torn_tail(struct sim_cluster *cluster)
+{
+    for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        cluster->nodes[i].disk.latency_us = 8 * MS; /* something is nearly always being written */
+    }
+    for (unsigned round = 0; round < 10 && !cluster->world.violated; round++) {
+        unsigned first = (unsigned)sim_random_below(&cluster->random, cluster->n_nodes);
+
+        sim_cluster_run(cluster, sim_random_range(&cluster->random, 200 * MS, 500 * MS));
+        for (unsigned k = 0; k <= round % cluster->n_nodes; k++) {
+            unsigned node = (first + k) % cluster->n_nodes;
+
+            sim_node_crash(&cluster->nodes[node]);
+            sim_cluster_restart_later(cluster, node, sim_random_below(&cluster->random, 300 * MS));
+        }
+        expect_write(cluster, 6 * SECOND, "writes go on after torn writes");
+    }
+    require(cluster, torn_writes(cluster) > 3, "writes must have been in flight at crashes");
+}
+
+static void crash_inside(struct sim_cluster *cluster)
+{
+    for (unsigned round = 1; round <= 24 && !cluster->world.violated; round++) {
+        unsigned node = round % 2 == 0 ? leader_of(cluster) : follower_of(cluster);
+
+        if (cluster->nodes[node].state == SIM_NODE_UP) {
+            cluster->nodes[node].env.fuse = round;
+        }
+        sim_cluster_run(cluster, 150 * MS);
+        sim_cluster_restart_later(cluster, node, 0);
+        sim_cluster_run(cluster, 100 * MS);
+        /* The next start dies as well, somewhere in recovery. */
+        sim_node_crash(&cluster->nodes[node]);
+        sim_cluster_restart_later(cluster, node, 50 * MS);
+        sim_cluster_run(cluster, 250 * MS);
+    }
+}
+
+static void restart_storm(struct sim_cluster *cluster)
+{
+    for (unsigned round = 0; round < 40 && !cluster->world.violated; round++) {
+        unsigned node = (unsigned)sim_random_below(&cluster->random, cluster->n_nodes);
+
+        if (sim_random_chance(&cluster->random, 700000)) {
+            sim_node_crash(&cluster->nodes[node]);
+        } else {
+            sim_node_stop(&cluster->nodes[node]);
+        }
+        sim_cluster_restart_later(cluster, node, sim_random_below(&cluster->random, 250 * MS));
+        sim_cluster_run(cluster, sim_random_range(&cluster->random, 20 * MS, 300 * MS));
+    }
+}
+
+static void orderly_restart(struct sim_cluster *cluster)
+{
+    for (unsigned round = 0; round < 4 && !cluster->world.violated; round++) {
+        for (unsigned i = 0; i < cluster->n_nodes; i++) {
+            sim_node_stop(&cluster->nodes[i]);
+        }
+        sim_cluster_run(cluster, 100 * MS);
+        sim_cluster_start_all(cluster);
+        expect_write(cluster, 5 * SECOND, "writes go on after an orderly restart");
+        sim_cluster_run(cluster, 400 * MS);
+    }
+}
+
+static void minority_crash(struct sim_cluster *cluster)
+{
+    unsigned leader = leader_of(cluster);
+
+    for (unsigned i = 0; i < cluster->n_nodes / 2; i++) {
+        sim_node_crash(&cluster->nodes[(leader + i) % cluster->n_nodes]);
+    }
+    expect_write(cluster, 5 * SECOND, "a bare majority serves");
+    sim_cluster_run(cluster, 3 * SECOND);
+}
+
+static void lagging_follower(struct sim_cluster *cluster)
+{
+    unsigned follower = follower_of(cluster);
+
+    sim_node_crash(&cluster->nodes[follower]);
+    sim_cluster_run(cluster, 6 * SECOND); /* far more than the in-memory tail holds */
+    sim_node_start(&cluster->nodes[follower]);
+    sim_cluster_run(cluster, 2 * SECOND);
+}
+
+/* --- Partitions -------------------------------------------------------------------------------------------------- */
+
+static void one_way(struct sim_cluster *cluster, bool in, bool out)
+{
+    for (unsigned round = 0; round < 3 && !cluster->world.violated; round++) {
+        unsigned leader = leader_of(cluster);
+
+        sim_cluster_isolate(cluster, leader, in, out);
+        sim_cluster_expect(cluster, other_leads, &leader, 8 * SECOND, "liveness", "another node takes over");
+        expect_write(cluster, 5 * SECOND, "writes go on behind a one-way partition");
+        sim_cluster_run(cluster, 500 * MS);
+        sim_cluster_isolate(cluster, leader, false, false);
+        sim_cluster_run(cluster, 1 * SECOND);
+    }
+}
+
+static void leader_mute(struct sim_cluster *cluster)
+{
+    one_way(cluster, false, true);
+}
+
+static void leader_deaf(struct sim_cluster *cluster)
+{
+    one_way(cluster, true, false);
+}
+
+static void isolated_tail(struct sim_cluster *cluster)
+{
+    unsigned cut = 0;
+
+    for (unsigned round = 0; round < 4 && !cluster->world.violated; round++) {
+        unsigned leader = leader_of(cluster);
+        struct replica_info info;
+
+        sim_cluster_isolate(cluster, leader, true, true);
+        sim_cluster_expect(cluster, other_leads, &leader, 8 * SECOND, "liveness", "another node takes over");
+        expect_write(cluster, 5 * SECOND, "the rest goes on");
+        sim_cluster_run(cluster, 300 * MS);
+        if (cluster->nodes[leader].state == SIM_NODE_UP) {
+            replica_info(cluster->nodes[leader].replica, &info);
+            cut += info.last > info.commit ? 1 : 0;
+        }
+        sim_cluster_isolate(cluster, leader, false, false);
+        sim_cluster_run(cluster, 1500 * MS);
+    }
+    require(cluster, cut > 0, "an isolated leader must have had a tail to be replaced");
+}
+
+static void elections(struct sim_cluster *cluster)
+{
+    for (unsigned round = 0; round < 12 && !cluster->world.violated; round++) {
+        unsigned leader = leader_of(cluster);
+
+        sim_cluster_isolate(cluster, leader, true, true);
+        sim_cluster_expect(cluster, other_leads, &leader, 8 * SECOND, "liveness", "another node takes over");
+        sim_cluster_run(cluster, sim_random_below(&cluster->random, 200 * MS));
+        sim_cluster_isolate(cluster, leader, false, false);
+        sim_cluster_run(cluster, sim_random_below(&cluster->random, 300 * MS));
+    }
+    require(cluster, cluster->check.elections >= 8, "many terms must have had a leader");
+}
+
+static void stale_read(struct sim_cluster *cluster)
+{
+    unsigned old = leader_of(cluster);
+    const struct sim_op *write;
+    const struct sim_op *read;
+
+    sim_workload_stop(&cluster->workload);
+    sim_cluster_run(cluster, 2 * SECOND);
+    old = leader_of(cluster);
+    write = sim_workload_probe(&cluster->workload, SIM_SET, "probe", "old", 0, old);
+    sim_cluster_run(cluster, 500 * MS);
+    require(cluster, write->state == SIM_OP_OK, "the first write must succeed");
+    sim_cluster_isolate(cluster, old, true, true);
+    sim_cluster_expect(cluster, other_leads, &old, 8 * SECOND, "liveness", "another node takes over");
+    if (cluster->world.violated) {
+        return;
+    }
+    write = sim_workload_probe(&cluster->workload, SIM_SET, "probe", "new", 0, (unsigned)sim_cluster_leader(cluster));
+    sim_cluster_run(cluster, 500 * MS);
+    require(cluster, write->state == SIM_OP_OK, "the second write must succeed");
+    read = sim_workload_probe(&cluster->workload, SIM_GET, "probe", NULL, 0, old);
+    sim_cluster_run(cluster, 2 * SECOND);
+    require(cluster, read->state != SIM_OP_OK, "an isolated old leader must not answer a read");
+    require(cluster, read->state != SIM_OP_PENDING, "the read must have ended");
+}
+
+/* --- Disks ------------------------------------------------------------------------------------------------------- */
+
+static void slow_follower(struct sim_cluster *cluster)
+{
+    unsigned follower = follower_of(cluster);
+
+    cluster->nodes[follower].disk.slow_factor = 400;
+    for (unsigned i = 0; i < 6; i++) {
+        expect_write(cluster, 2 * SECOND, "a slow follower must not hold up writes");
+        sim_cluster_run(cluster, 500 * MS);
+    }
+}
+
+static void slow_leader(struct sim_cluster *cluster)
+{
+    unsigned leader = leader_of(cluster);
+
+    cluster->nodes[leader].disk.slow_factor = 400;
+    for (unsigned i = 0; i < 6; i++) {
+        expect_write(cluster, 4 * SECOND, "the followers' disks are enough for a quorum");
+        sim_cluster_run(cluster, 500 * MS);
+    }
+}
+
+static bool writes_refused(struct sim_cluster *cluster, void *unused)
+{
+    uint64_t refused = 0;
+
+    (void)unused;
+    for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        refused += cluster->nodes[i].refused_space;
+    }
+    return refused > 3;
+}
+
+static bool read_since(struct sim_cluster *cluster, void *since_us)
+{
+    return cluster->workload.last_read_us > *(const uint64_t *)since_us;
+}
+
+static void full_disk(struct sim_cluster *cluster)
+{
+    uint64_t since_us;
+
+    for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        struct sim_disk *disk = &cluster->nodes[i].disk;
+
+        disk->capacity_bytes = disk->used_bytes + (600u << 10);
+    }
+    sim_cluster_expect(cluster, writes_refused, NULL, 60 * SECOND, "scenario", "writes are refused for lack of space");
+    sim_cluster_run(cluster, 2 * SECOND);
+    since_us = cluster->world.now_us;
+    sim_cluster_expect(cluster, read_since, &since_us, 2 * SECOND, "liveness", "reads go on with a full disk");
+    /* Leadership can still change hands: the reserve is for barriers. */
+    sim_node_pause(&cluster->nodes[leader_of(cluster)], 1500 * MS);
+    sim_cluster_run(cluster, 1 * SECOND);
+    since_us = cluster->world.now_us;
+    sim_cluster_expect(cluster, read_since, &since_us, 4 * SECOND, "liveness", "a new leader reads with a full disk");
+}
+
+static bool is_stopped(struct sim_cluster *cluster, void *node)
+{
+    return cluster->nodes[*(const unsigned *)node].state == SIM_NODE_STOPPED;
+}
+
+static void disk_errors(struct sim_cluster *cluster)
+{
+    for (unsigned round = 0; round < 3 && !cluster->world.violated; round++) {
+        unsigned node = round % 2 == 0 ? follower_of(cluster) : leader_of(cluster);
+
+        cluster->nodes[node].may_stop = true;
+        cluster->nodes[node].disk.write_error_ppm = 1000000;
+        sim_cluster_expect(cluster, is_stopped, &node, 2 * SECOND, "scenario", "a failed write stops the node");
+        cluster->nodes[node].disk.write_error_ppm = 0;
+        expect_write(cluster, 5 * SECOND, "the others go on");
+        sim_node_start(&cluster->nodes[node]);
+        sim_cluster_run(cluster, 500 * MS);
+    }
+}
+
+static void bit_flips(struct sim_cluster *cluster)
+{
+    unsigned node;
+    char name[64];
+    uint64_t offset;
+
+    sim_cluster_run(cluster, 2 * SECOND);
+    sim_workload_stop(&cluster->workload);
+    sim_cluster_expect(cluster, sim_cluster_is_converged, NULL, 5 * SECOND, "convergence", "before the damage");
+    node = follower_of(cluster);
+    sim_node_crash(&cluster->nodes[node]);
+    cluster->nodes[node].damaged = true;
+    if (sim_disk_flip(&cluster->nodes[node].disk, name, sizeof name, &offset)) {
+        sim_world_log(&cluster->world, "node %u: a bit flips in %s at %" PRIu64, node + 1, name, offset);
+    }
+    sim_node_start(&cluster->nodes[node]); /* refuses, stops later, or was not touched by it; but is never wrong */
+    sim_workload_start(&cluster->workload);
+    sim_cluster_run(cluster, 2 * SECOND);
+}
+
+/* --- Time -------------------------------------------------------------------------------------------------------- */
+
+static void clock_jump(struct sim_cluster *cluster)
+{
+    static const int64_t jumps_ms[] = {3600000, -3600000, INT64_C(31536000000), 0};
+
+    for (unsigned i = 0; i < 4 && !cluster->world.violated; i++) {
+        unsigned leader = leader_of(cluster);
+
+        cluster->nodes[leader].clock.wall_off_ms = jumps_ms[i];
+        sim_cluster_run(cluster, 1500 * MS);
+        cluster->nodes[leader].clock.wall_off_ms = 0;
+        if (i % 2 == 1) { /* the jump comes with an election */
+            cluster->nodes[(leader + 1) % cluster->n_nodes].clock.wall_off_ms = jumps_ms[i];
+            sim_node_crash(&cluster->nodes[leader]);
+            sim_cluster_restart_later(cluster, leader, 500 * MS);
+            sim_cluster_run(cluster, 2 * SECOND);
+            cluster->nodes[(leader + 1) % cluster->n_nodes].clock.wall_off_ms = 0;
+        }
+    }
+}
+
+static void stalled_leader(struct sim_cluster *cluster)
+{
+    for (unsigned round = 0; round < 5 && !cluster->world.violated; round++) {
+        unsigned leader = leader_of(cluster);
+
+        sim_node_pause(&cluster->nodes[leader], sim_random_range(&cluster->random, 200 * MS, 2500 * MS));
+        expect_write(cluster, 6 * SECOND, "writes go on while the leader is stalled");
+        sim_cluster_run(cluster, 1 * SECOND);
+    }
+}
+
+/* --- The network beyond TCP ------------------------------------------------------------------------------------------ */
+
+static void chaos(struct sim_cluster *cluster)
+{
+    cluster->net.chaos = true;
+    cluster->net.chaos_delay_us = 30 * MS;
+    cluster->net.lose_ppm = 30000;
+    cluster->net.double_ppm = 100000;
+    sim_cluster_run(cluster, 5 * SECOND);
+    leader_crash(cluster);
+}
+
+static void late_frames(struct sim_cluster *cluster)
+{
+    cluster->net.late = true;
+    for (unsigned round = 0; round < 30 && !cluster->world.violated; round++) {
+        for (unsigned i = 0; i < cluster->n_nodes; i++) {
+            for (unsigned k = 0; k < cluster->n_nodes; k++) {
+                if (i != k && sim_random_chance(&cluster->random, 400000)) {
+                    sim_net_break(&cluster->net, i, k);
+                }
+            }
+        }
+        sim_cluster_run(cluster, sim_random_range(&cluster->random, 50 * MS, 400 * MS));
+    }
+}
+
+static void quiet(struct sim_cluster *cluster)
+{
+    uint64_t elections = cluster->check.elections;
+
+    sim_cluster_run(cluster, 10 * SECOND);
+    require(cluster, cluster->check.elections == elections, "without faults the leader must stay");
+    require(cluster, cluster->workload.unknown == 0, "without faults every outcome is known");
+}
+
+const struct sim_scenario sim_scenarios[] = {
+    {"quiet", "no faults at all: one leader throughout, every outcome known", 3, quiet},
+    {"leader-crash", "the leader crashes under load, again and again", 3, leader_crash},
+    {"all-crash", "all nodes crash at once under load", 3, all_crash},
+    {"minority-crash", "the leader and another of five nodes crash", 5, minority_crash},
+    {"single-node", "a node of its own crashes under load", 1, all_crash},
+    {"torn-tail", "crashes in the middle of log writes leave torn blocks", 3, torn_tail},
+    {"crash-inside", "crashes at the n-th call of an event: between vote and message, in recovery", 3, crash_inside},
+    {"restart-storm", "random crashes and stops, faster than elections", 3, restart_storm},
+    {"orderly-restart", "all nodes are stopped in an orderly way and started", 3, orderly_restart},
+    {"lagging-follower", "a follower returns after the in-memory log has moved on: entries are read from disk", 3,
+     lagging_follower},
+    {"leader-mute", "one-way partition: nobody hears the leader", 3, leader_mute},
+    {"leader-deaf", "one-way partition: the leader hears nobody, but is heard", 3, leader_deaf},
+    {"isolated-tail", "an isolated leader's uncommitted tail is replaced when it returns", 5, isolated_tail},
+    {"elections", "many elections in a row", 5, elections},
+    {"stale-read", "an isolated old leader must not answer reads", 3, stale_read},
+    {"slow-follower", "a follower's disk is 400 times slower", 3, slow_follower},
+    {"slow-leader", "the leader's disk is 400 times slower", 3, slow_leader},
+    {"full-disk", "all disks fill up: writes are refused, reads go on, leadership can move", 3, full_disk},
+    {"disk-errors", "a failed write stops a node; it recovers when started again", 3, disk_errors},
+    {"bit-flips", "a flipped bit in durable data: refuse, but never serve wrong data", 3, bit_flips},
+    {"clock-jump", "wall clocks of leaders jump by hours: no key expires early", 3, clock_jump},
+    {"stalled-leader", "the leader's process is stalled, then goes on", 3, stalled_leader},
+    {"chaos", "frames are lost, doubled and reordered", 3, chaos},
+    {"late-frames", "frames of old connections arrive after those of newer ones", 3, late_frames},
+    {0},
+};
+
+const struct sim_scenario *sim_scenario_find(const char *name)
+{
+    for (const struct sim_scenario *scenario = sim_scenarios; scenario->name != NULL; scenario++) {
+        if (strcmp(scenario->name, name) == 0) {
+            return scenario;
+        }
+    }
+    return NULL;
+}
