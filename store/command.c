@@ -64,6 +64,7 @@ static const struct {
     /* without keys, so that they may stand in a transaction: 128 to 143 */
     {128, "ping"},
     {129, "echo"},
+    {130, "unwatch"},
     /* Lockstep's own: 144 to 175 */
     {144, "lockstep.revision"},
 };
@@ -89,6 +90,15 @@ static void cmd_echo(struct store *store, const struct iovec *argv, unsigned arg
     reply_bulk(reply, argv[1].iov_base, argv[1].iov_len);
 }
 
+/* In a transaction there is nothing left to forget: EXEC has compared the revisions already. */
+static void cmd_unwatch(struct store *store, const struct iovec *argv, unsigned argc, struct store_reply *reply)
+{
+    (void)store;
+    (void)argv;
+    (void)argc;
+    reply_ok(reply);
+}
+
 static void cmd_revision(struct store *store, const struct iovec *argv, unsigned argc, struct store_reply *reply)
 {
     reply_array(reply, argc - 1);
@@ -101,6 +111,8 @@ static const struct store_command family_pure[] = {
     {"ping", -1, STORE_READ | STORE_FAST, 0, 0, 0, "connection", "1.0.0", "Ping the server", "O(1)", cmd_ping, NULL},
     {"echo", 2, STORE_READ | STORE_FAST, 0, 0, 0, "connection", "1.0.0", "Echo the given string", "O(1)", cmd_echo,
      NULL},
+    {"unwatch", 1, STORE_READ | STORE_FAST, 0, 0, 0, "transactions", "2.2.0", "Forget about all watched keys", "O(1)",
+     cmd_unwatch, NULL},
     {"lockstep.revision", -2, STORE_READ | STORE_FAST, 1, -1, 1, "lockstep", "7.0.0",
      "Get the revisions of the last changes of keys, 0 for a key that does not exist",
      "O(N) where N is the number of keys", cmd_revision, NULL},

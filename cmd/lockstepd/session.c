@@ -326,15 +326,30 @@ static void session_run_local(struct session *s, const struct command *command, 
     command_run(command, &call);
 }
 
+/* The store checks its own subcommands when it executes; what is queued must be refused before. */
+static bool session_subcommand_ok(struct session *s, const struct command_entry *entry, const struct iovec *argv,
+                                  unsigned argc, struct resp_buffer *out) {
+    if (entry->store == NULL || entry->store->subcommands == NULL) {
+        return true;
+    }
+    struct render render;
+    render_init(&render, out, s->proto);
+    return store_command_check(entry->store, argv, argc, &render.reply);
+}
+
 /* Everything but the straight path: unknown commands, local ones, transactions, muted replies, redirection. */
 static void session_route(struct session *s, const struct command_entry *entry, const struct iovec *argv,
                           unsigned argc, struct resp_buffer *out) {
     if (entry == NULL || !command_arity_ok(entry->arity, argc)) {
         if (entry == NULL) {
             reply_unknown_command(out, argv, argc);
+        } else if (strcmp(entry->name, "exec") == 0) {
+            multi_refuse_exec(s, out);
         } else {
             reply_wrong_arity(out, entry->name);
         }
+        multi_abort(s);
+    } else if (!session_subcommand_ok(s, entry, argv, argc, out)) {
         multi_abort(s);
     } else if (s->in_multi && (entry->local == NULL || (entry->local->flags & COMMAND_IN_MULTI) == 0)) {
         multi_queue(s, entry, argv, argc, out);

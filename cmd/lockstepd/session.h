@@ -131,6 +131,8 @@ void multi_queue(struct session *session, const struct command_entry *entry, con
                  struct resp_buffer *out);
 /* A command was refused: EXEC will be too. */
 void multi_abort(struct session *session);
+/* EXEC with arguments: ends the transaction, if there is one, in Redis's words. */
+void multi_refuse_exec(struct session *session, struct resp_buffer *out);
 void multi_discard(struct session *session); /* ends the transaction and forgets watched keys */
 void multi_free(struct session *session);
 unsigned multi_count(const struct session *session);

@@ -99,6 +99,13 @@ void multi_abort(struct session *s) {
     }
 }
 
+void multi_refuse_exec(struct session *s, struct resp_buffer *out) {
+    static const char error[] =
+        "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command";
+    multi_discard(s);
+    resp_write_error(out, error, sizeof error - 1);
+}
+
 /* --- Queueing --------------------------------------------------------------------------------------------------------- */
 
 static bool multi_grow_commands(struct multi *m) {
