@@ -62,7 +62,9 @@ static void append_piece(struct replica *r, const struct replica_peer *peer, con
     args->term = m->term;
     args->prev_log_index = prev_index;
     args->prev_log_term = prev_term;
-    args->leader_commit = m->append.commit;
+    /* The core sets its commit index to the lower of leader_commit and the message's last entry, even if it was above
+     * that already: entries sent again would take it back. Only what this message brings may be committed by it. */
+    args->leader_commit = m->append.commit < prev_index + n ? m->append.commit : prev_index + n;
     args->entries = r->raft_entries;
     args->n_entries = n;
 
