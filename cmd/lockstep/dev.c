@@ -1,7 +1,7 @@
 /* `lockstep dev`: a local cluster in the foreground.
  *
- * Options are checked and all ports tried before anything starts. Then: start every node, wait until each answers and
- * knows a leader, say `ready`, and watch until a signal comes or all nodes have ended. Signals arrive through a
+ * Options are checked and all ports tried before anything starts. Then: start every node, wait until each answers a
+ * read, say `ready`, and watch until a signal comes or all nodes have ended. Signals arrive through a
  * signalfd, children's deaths as SIGCHLD, and with --logs their output through pipes: one poll loop sees it all. Nodes
  * are in process groups of their own (Ctrl-C reaches only this process, which then ends them in order) and die with
  * this process. */
@@ -483,7 +483,19 @@ static void dev_stop(struct dev *dev)
     }
 }
 
-/* All nodes answer and know a leader: returns its id; 0: not yet. */
+/* The node answers a read, which it can do only once the leader has applied its log. */
+static bool node_serves(const struct address *address)
+{
+    static const char *const words[] = {"DBSIZE"};
+    char error[CONNECTION_ERROR_MAX];
+    struct reply_item item;
+    struct connection *connection = connection_open(address, STATUS_TIMEOUT_MS, true, error);
+    bool serves = connection != NULL && connection_call(connection, 1, words, &item) && item.type == ':';
+    connection_close(connection);
+    return serves;
+}
+
+/* All nodes serve and know the same leader: returns its id; 0: not yet. */
 static uint64_t dev_leader(const struct dev *dev)
 {
     uint64_t leader = 0;
@@ -491,7 +503,8 @@ static uint64_t dev_leader(const struct dev *dev)
     for (uint32_t i = 0; status != NULL && i < dev->n_nodes; i++) {
         struct address address = {.host = "127.0.0.1", .port = dev->nodes[i].port};
         char error[CONNECTION_ERROR_MAX];
-        bool known = node_status_fetch(&address, STATUS_TIMEOUT_MS, status, error) && status->leader != 0;
+        bool known = node_status_fetch(&address, STATUS_TIMEOUT_MS, status, error) && status->leader != 0 &&
+                     node_serves(&address);
         if (!known || (leader != 0 && leader != status->leader)) {
             leader = 0;
             break;

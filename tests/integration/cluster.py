@@ -452,11 +452,17 @@ class Cluster:
         return [node for node in self.nodes if node.alive() and not node.process.paused]
 
     def start(self, timeout=20.0, flags=()):
-        """Start every node that does not run, wait until all know the same leader; returns it."""
+        """Start every node that does not run, wait until all of them answer reads; returns the leader."""
         for node in self.nodes:
             if not node.alive():
                 node.start(flags)
+        self.wait_serving(timeout)
         return self.wait_leader(timeout, everywhere=True)
+
+    def wait_serving(self, timeout=20.0):
+        """Until every live node answers a linearizable read: a leader is known everywhere and has applied its log."""
+        for node in self.live():
+            wait_for(lambda: node.call("DBSIZE") >= 0, timeout, "%r to answer a read" % node, check=node.check_alive)
 
     def leader(self):
         """The node that says it leads, with the highest term if several do; None if none."""
