@@ -243,6 +243,7 @@ enum env_status env_uv_file_create(struct env_uv *env, const char *name, uint64_
 {
     char tmp[ENV_UV_NAME_BYTES];
     assert(size % ENV_BLOCK == 0);
+    assert(name != NULL);
     assert(strlen(name) + sizeof tmp_suffix <= sizeof tmp);
     snprintf(tmp, sizeof tmp, "%s%s", name, tmp_suffix);
     if (faccessat(env->dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
