@@ -13,19 +13,6 @@ fuzz_names() {
     done
 }
 
-fuzz_replay() { # BUILD-DIRECTORY
-    local name passed=0 failed=0
-    for name in $(fuzz_names); do
-        if "$1/tests/fuzz/fuzz_$name" "$ROOT/tests/fuzz/corpus/$name"; then
-            passed=$((passed + 1))
-        else
-            failed=$((failed + 1))
-        fi
-    done
-    echo "$passed passed, $failed failed"
-    [ $failed -eq 0 ]
-}
-
 dev_fuzz() {
     local names=${1:-} seconds=${2:-60} name
     case $names in

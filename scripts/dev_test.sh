@@ -2,8 +2,8 @@
 #
 # usage: ./dev test [--preset PRESET] [PART...]
 #
-# Parts, in this order by default: unit, sim (a few dozen seeds), fuzz (replay of the kept inputs), integration (real
-# processes), conformance (random commands, compared with redis-server). More of each: ./dev sim, ./dev fuzz,
+# Parts, in this order by default: unit, sim (a few dozen seeds, the named scenarios, the planted bugs), fuzz (replay of the
+# kept inputs), integration (real processes), conformance (random commands, compared with redis-server). More of each: ./dev sim, ./dev fuzz,
 # tests/integration/run.py --help, tests/conformance/. Exits 1 if anything failed. Logs are kept in test-logs/ of the build
 # directory. --preset runs the parts with another build than release: asan, tsan, debug (see ./dev build).
 
@@ -12,16 +12,15 @@ PASSED=0
 FAILED=0
 
 part_unit() {
-    run_unit_tests "$DIR"
+    run_ctest --label-exclude sim --exclude-regex '_corpus$'
 }
 
 part_sim() {
-    "$DIR/tests/sim/sim" --seeds 60 --seed 1
+    run_ctest --label-regex sim
 }
 
 part_fuzz() {
-    . "$ROOT/scripts/dev_fuzz.sh"
-    fuzz_replay "$DIR"
+    run_ctest --tests-regex '_corpus$'
 }
 
 part_integration() {
@@ -32,11 +31,10 @@ part_conformance() {
     python3 "$ROOT/tests/conformance/run.py" --commands 20000 --seed 1
 }
 
-# All of ctest. Counts single tests inside the libcheck executables, not just executables.
-run_unit_tests() { # BUILD-DIRECTORY
-    local log=$1/Testing/Temporary/LastTest.log
-    ctest --test-dir "$1" --output-on-failure -j "$(nproc)" || true
-    python3 "$ROOT/scripts/count_ctest.py" "$log"
+# Counts single tests inside the libcheck executables, not just executables.
+run_ctest() { # SELECTION...
+    ctest --test-dir "$DIR" --output-on-failure -j "$(nproc)" "$@" || true
+    python3 "$ROOT/scripts/count_ctest.py" "$DIR/Testing/Temporary/LastTest.log"
 }
 
 # run_part NAME FUNCTION: adds to PASSED and FAILED what the part's last "N passed, N failed" line says; a part that prints

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 
-from cluster import HOST, Client, Cluster, RespError, wait_for
+from cluster import HOST, Client, Cluster, Process, RespError, wait_for
 from harness import Skip, expect, expect_equal, expect_refuses_start, test
 
 
@@ -34,6 +34,12 @@ def flip_byte(path, offset):
         file.write(bytes([byte ^ 0x40]))
 
 
+def start_in(node, directory):
+    """Starts the node on another directory than its own, which need not exist."""
+    node.dir = directory
+    node.process = Process(node.argv(), node.log_path)
+
+
 def write_values(node, count, prefix="value"):
     with node.client() as client:
         for i in range(count):
@@ -58,7 +64,7 @@ def corrupt_wal_middle_refuses_start():
         path, offset = find_bytes(victim, b"value-000100-")
         flip_byte(path, offset)
         victim.start()
-        log = expect_refuses_start(victim, os.path.basename(path), "rejoin")
+        log = expect_refuses_start(victim, os.path.basename(path), "do not delete", "fresh id")
         survivors = [node for node in cluster.nodes if node is not victim]
         write_values(survivors[0], 50, "later")
         check_values(survivors[1], 50, "later")
@@ -106,7 +112,7 @@ def corrupt_state_refuses_start():
                 file.seek(offset)
                 file.write(b"\xa5")
         victim.start()
-        expect_refuses_start(victim, "state", "rejoin")
+        expect_refuses_start(victim, "state", "do not delete", "fresh id")
 
 
 @contextlib.contextmanager
@@ -134,7 +140,7 @@ def small_disks(nodes, mib):
             subprocess.run(["umount", directory], check=False)
 
 
-DISK_FLAGS = ["--wal-segment-size", "2mb", "--disk-reserve", "12mb"]
+DISK_FLAGS = ["--wal-segment-size", "2mb", "--max-entry-size", "1mb", "--disk-reserve", "12mb"]
 
 
 def fill(client, limit):
@@ -230,8 +236,7 @@ def unusable_directory():
         with open(path, "w", encoding="ascii") as file:
             file.write("not a directory\n")
         for directory in (path, os.path.join(path, "below")):
-            os.makedirs(node.dir, exist_ok=True)
-            node.start(flags=["--dir", directory])
+            start_in(node, directory)
             expect_refuses_start(node, "a-file")
         unwritable = os.path.join(cluster.dir, "unwritable")
         os.makedirs(unwritable)
@@ -243,7 +248,7 @@ def unusable_directory():
         else:
             os.chmod(unwritable, 0o500)
         try:
-            node.start(flags=["--dir", unwritable])
+            start_in(node, unwritable)
             expect_refuses_start(node, "unwritable")
         finally:
             if os.getuid() == 0:
@@ -316,7 +321,7 @@ def directory_in_use():
         second = Cluster(1)
         try:
             intruder = second.nodes[0]
-            intruder.start(flags=["--dir", node.dir])
+            start_in(intruder, node.dir)
             expect_refuses_start(intruder, node.dir, "in use")
         finally:
             second.close()
