@@ -271,12 +271,9 @@ static enum resp_status number_line(struct resp_reader *r, const char **p, bool 
     const char *const end = r->data + r->end;
     const char *const line = *p;
     const char *const cr = memchr(line, '\r', (size_t)(end - line));
-    if (cr == NULL) {
-        if ((size_t)(end - line) > r->limits.inline_bytes_max)
-            return reader_fail(r, too_big);
-        return RESP_AGAIN;
-    }
-    if (end - cr < 2)
+    if ((size_t)((cr != NULL ? cr : end) - line) > r->limits.inline_bytes_max)
+        return reader_fail(r, too_big);
+    if (cr == NULL || end - cr < 2)
         return RESP_AGAIN;
     *valid = number_parse(line + 1, (size_t)(cr - line - 1), value);
     *p = cr + 2;
