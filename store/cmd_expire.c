@@ -115,9 +115,9 @@ static int64_t deadline_from(const struct store *store, struct iovec name, uint6
     if (deadline_ms == KEYSPACE_NO_DEADLINE) {
         return -1;
     }
-    assert(deadline_ms >= origin_ms); /* a key whose deadline has come is not found */
     assert(deadline_ms <= INT64_MAX);
-    return (int64_t)(deadline_ms - origin_ms);
+    /* A key that lives on until the next entry removes it has 0 left. */
+    return deadline_ms > origin_ms ? (int64_t)(deadline_ms - origin_ms) : 0;
 }
 
 static int64_t to_seconds(int64_t ms)
@@ -128,13 +128,13 @@ static int64_t to_seconds(int64_t ms)
 void cmd_ttl(struct store *store, const struct iovec *argv, unsigned argc, struct store_reply *reply)
 {
     (void)argc;
-    reply_integer(reply, to_seconds(deadline_from(store, argv[1], store_time_ms(store))));
+    reply_integer(reply, to_seconds(deadline_from(store, argv[1], keyspace_read_time_ms(store))));
 }
 
 void cmd_pttl(struct store *store, const struct iovec *argv, unsigned argc, struct store_reply *reply)
 {
     (void)argc;
-    reply_integer(reply, deadline_from(store, argv[1], store_time_ms(store)));
+    reply_integer(reply, deadline_from(store, argv[1], keyspace_read_time_ms(store)));
 }
 
 void cmd_expiretime(struct store *store, const struct iovec *argv, unsigned argc, struct store_reply *reply)

@@ -49,6 +49,8 @@ uint64_t keyspace_scan(const struct store *store, uint64_t cursor, void (*each)(
                        void *ctx);
 /* A random live key, NULL if there is none. `random` is any 64-bit number. */
 struct key *keyspace_random(const struct store *store, uint64_t random);
+/* The time that replies count down to: the store's, or a later one set by store_set_read_time. */
+uint64_t keyspace_read_time_ms(const struct store *store);
 /* 64 random bits for reads only. */
 uint64_t keyspace_read_random(struct store *store);
 

@@ -16,6 +16,7 @@ struct store {
     uint64_t key_digests;   /* sum of the digests of all keys */
     uint64_t logical_bytes; /* see store_memory */
     uint64_t read_random;   /* state of keyspace_read_random; not content */
+    uint64_t read_time_ms;  /* see store_set_read_time; not content */
     struct store_stats stats;
     struct iovec *argv; /* reused by apply */
     unsigned argv_capacity;

@@ -58,7 +58,8 @@ enum store_command_flags {
     STORE_WRITE = 1u << 1,   /* goes through the log */
     STORE_DENYOOM = 1u << 2, /* may grow memory: refused by the caller at the memory bound */
     STORE_FAST = 1u << 3,
-    STORE_ALLKEYS = 1u << 4  /* touches unknown keys: KEYS SCAN RANDOMKEY DBSIZE FLUSHALL FLUSHDB */
+    STORE_ALLKEYS = 1u << 4, /* touches unknown keys: KEYS SCAN RANDOMKEY DBSIZE FLUSHALL FLUSHDB */
+    STORE_CLOCK = 1u << 5    /* the reply counts down as time goes by: see store_set_read_time */
 };
 struct store_command {
     const char *name; /* lower case */
@@ -142,6 +143,10 @@ void store_apply(struct store *store, const void *data, size_t len, const struct
 /* Execute a STORE_READ command against the current content. */
 void store_read(struct store *store, const struct store_command *command, const struct iovec *argv, unsigned argc,
                 struct store_reply *reply);
+/* What the cluster time would be now if an entry came: TTL and PTTL count down to it, so that they don't stand still while
+ * nothing is written. Changes no content and no key's life; at or below store_time_ms it is ignored, so 0 takes it back.
+ * Set it around store_read of a STORE_CLOCK command only: apply must not see it. */
+void store_set_read_time(struct store *store, uint64_t time_ms);
 /* Seed for the random picks of reads (RANDOMKEY); never affects content. */
 void store_seed_reads(struct store *store, uint64_t seed);
 

@@ -43,7 +43,14 @@ void exec_read_now(struct executor *ex, struct exec_request *request)
             exec_finish_error(ex, request, EXEC_NO_MEMORY);
             return;
         }
+        const bool clock = (request->command->flags & STORE_CLOCK) != 0;
+        if (clock) {
+            store_set_read_time(ex->config.store, replica_cluster_time(ex->replica));
+        }
         store_read(ex->config.store, request->command, ex->view.argv, ex->view.argc, request->begin(request));
+        if (clock) {
+            store_set_read_time(ex->config.store, 0);
+        }
     }
     exec_finish(ex, request);
 }

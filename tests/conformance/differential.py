@@ -404,6 +404,8 @@ def main():
             host, _, port = options.lockstep.rpartition(":")
             address = (host, int(port))
         equal = run_stream((redis.address, address), options)
+    except OSError as error:
+        sys.exit(f"a server went away or does not answer: {error}")
     finally:
         redis.close()
         if driver:

@@ -224,6 +224,36 @@ START_TEST(a_dead_key_is_in_no_reply)
 }
 END_TEST
 
+START_TEST(ttl_counts_down_to_the_read_time_between_entries)
+{
+    struct probe probe;
+    probe_init(&probe);
+    probe_ask(&probe, "SET k v PX 2000");
+    store_set_read_time(probe.store, PROBE_START_MS + 700);
+    ck_assert_str_eq(probe_ask(&probe, "PTTL k"), ":1300");
+    ck_assert_str_eq(probe_ask(&probe, "TTL k"), ":1");
+    ck_assert_str_eq(probe_ask(&probe, "PEXPIRETIME k"), ":1700000002000");
+    store_set_read_time(probe.store, 0);
+    ck_assert_str_eq(probe_ask(&probe, "PTTL k"), ":2000");
+    probe_fini(&probe);
+}
+END_TEST
+
+START_TEST(read_time_ends_no_key)
+{
+    struct probe probe;
+    probe_init(&probe);
+    probe_ask(&probe, "SET k v PX 2000");
+    uint64_t digest = store_digest(probe.store);
+    store_set_read_time(probe.store, PROBE_START_MS + 5000);
+    ck_assert_str_eq(probe_ask(&probe, "PTTL k"), ":0");
+    ck_assert_str_eq(probe_ask(&probe, "GET k"), "$v");
+    ck_assert_uint_eq(store_time_ms(probe.store), PROBE_START_MS);
+    ck_assert_uint_eq(store_digest(probe.store), digest);
+    probe_fini(&probe);
+}
+END_TEST
+
 enum { SCANNED = 1000 };
 
 /* Calls SCAN until its cursor is 0; counts how often each key k0 to k999 comes. Returns the number of calls. */
@@ -392,6 +422,8 @@ int main(void)
     tcase_add_loop_test(tcase, reply_is_redis_s, 0, sizeof rows / sizeof rows[0]);
     tcase_add_loop_test(tcase, mutations_are_one_per_changed_key, 0, sizeof mutation_rows / sizeof mutation_rows[0]);
     tcase_add_test(tcase, a_dead_key_is_in_no_reply);
+    tcase_add_test(tcase, ttl_counts_down_to_the_read_time_between_entries);
+    tcase_add_test(tcase, read_time_ends_no_key);
     tcase_add_test(tcase, scan_visits_every_key);
     tcase_add_test(tcase, scan_with_a_match_visits_every_match);
     tcase_add_test(tcase, scan_count_bounds_one_step);
