@@ -22,6 +22,7 @@ package_installed() { # PACKAGE
     local pattern=$1
     case $1 in
     pkg-config) command -v pkg-config >/dev/null && return ;;
+    golang-go) command -v go >/dev/null && return ;; # from wherever
     libclang-rt-dev) pattern='libclang-rt*-dev' ;; # any compiler version's will do
     esac
     dpkg-query -W -f '${db:Status-Status}\n' "$pattern" 2>/dev/null | grep -qx installed

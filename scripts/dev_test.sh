@@ -33,8 +33,10 @@ part_conformance() {
 
 # Counts single tests inside the libcheck executables, not just executables.
 run_ctest() { # SELECTION...
-    ctest --test-dir "$DIR" --output-on-failure -j "$(nproc)" "$@" || true
-    python3 "$ROOT/scripts/count_ctest.py" "$DIR/Testing/Temporary/LastTest.log"
+    local results=$DIR/test-logs/ctest.xml
+    rm -f "$results"
+    ctest --test-dir "$DIR" --output-on-failure -j "$(nproc)" --output-junit "$results" "$@" || true
+    python3 "$ROOT/scripts/count_ctest.py" "$results"
 }
 
 # run_part NAME FUNCTION: adds to PASSED and FAILED what the part's last "N passed, N failed" line says; a part that prints

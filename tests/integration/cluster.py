@@ -519,8 +519,9 @@ class Cluster:
         for node in running:
             if node.process.paused:
                 node.resume()
-            node.process.signal(signal.SIGTERM)
-        return {node.id: node.stop(timeout) for node in running}
+            node._drop_status_client()
+            node.process.signal(signal.SIGTERM)  # once: a second one ends a server that is still stopping
+        return {node.id: node.process.wait(timeout) for node in running}
 
     def close(self, remove=True):
         self.kill_all()
