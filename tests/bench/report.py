@@ -144,15 +144,15 @@ def short(value):
 
 def panel(drawing, left, top, title, unit, groups):
     """Grouped bars. groups: a list of (label, [(system, median, low, high)])."""
-    plot_left, plot_top = left + MARGIN, top + 40
-    plot_width, plot_height = PANEL_WIDTH - MARGIN - 16, PANEL_HEIGHT - 84
+    plot_left, plot_top = left + MARGIN, top + 56
+    plot_width, plot_height = PANEL_WIDTH - MARGIN - 16, PANEL_HEIGHT - 100
     highest = round_up(max([bar[3] for _, bars in groups for bar in bars] or [1]))
     drawing.text(left + 12, top + 20, title, size=14, weight="bold")
     for i in range(6):
         y = plot_top + plot_height * (1 - i / 5)
         drawing.line(plot_left, y, plot_left + plot_width, y, "#e4e4e4" if i else "#888888")
         drawing.text(plot_left - 6, y + 4, short(highest * i / 5) if i else "0", anchor="end", size=11, color="#555555")
-    drawing.text(plot_left, plot_top - 8, unit, size=11, color="#555555")
+    drawing.text(left + 12, top + 34, unit, size=11, color="#555555")
     group_width = plot_width / max(1, len(groups))
     for g, (label, bars) in enumerate(groups):
         width = min(48, group_width * 0.84 / max(1, len(bars)))
@@ -195,8 +195,8 @@ def svg(results):
             panels.append((title + ": throughput", "requests per second", groups))
     memory = results.get("memory")
     if memory:
-        bars = [("redis", *[memory["redis"]["redis-server"]["per_key"]] * 3),
-                ("lockstep", *[memory["lockstep"]["leader"]["per_key"]] * 3)]
+        bars = [("lockstep", *[memory["lockstep"]["leader"]["per_key"]] * 3),
+                ("redis", *[memory["redis"]["redis-server"]["per_key"]] * 3)]
         panels.append(("memory per key", "bytes", [("%d keys of %d bytes, values of %d" % (
             memory["keys"], memory["key_size"], memory["value_size"]), bars)]))
     rows = (len(panels) + 1) // 2

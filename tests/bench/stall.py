@@ -2,6 +2,8 @@
 stays bounded, no request fails, and the follower catches up when it returns."""
 
 import json
+import os
+import shutil
 import subprocess
 import time
 
@@ -24,8 +26,9 @@ def watch(process, seconds, readings):
 
 def run(args, say):
     """Returns the exit code: 0 if everything held."""
+    shutil.rmtree(os.path.join(args.dir, "stall"), ignore_errors=True)
     total_s = LOAD_BEFORE_S + args.stall_time + CATCH_UP_S_MAX + LOAD_AFTER_S
-    with Cluster(3, directory=None, flags=args.flag) as cluster:
+    with Cluster(3, directory=os.path.join(args.dir, "stall"), flags=args.flag) as cluster:
         leader = cluster.wait_leader(everywhere=True)
         follower = cluster.followers()[0]
         leader.call("CONFIG", "RESETSTAT")
