@@ -508,6 +508,7 @@ void mem_env_restart(struct mem_env *mem)
 {
     assert(mem->n_pending == 0);
     mem->dead = false;
+    mem->tear_armed = false;
     mem->life++;
 }
 
