@@ -140,7 +140,7 @@ def check_text(path, lines):
     for number, line in enumerate(lines, 1):
         if line != line.rstrip():
             report(path, number, "trailing white space")
-        if "\t" in line and not path.endswith((".go", "go.sum", ".patch")):
+        if "\t" in line and not path.endswith((".go", "go.mod", "go.sum", ".patch")):
             report(path, number, "a tab")
         if is_code and not path.endswith((".c", ".h")) and len(line) > COLUMNS_MAX: # C: clang-format decides
             report(path, number, "%d columns, at most %d" % (len(line), COLUMNS_MAX))

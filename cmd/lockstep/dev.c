@@ -182,7 +182,7 @@ static bool dev_prepare(struct dev *dev)
             fputs("lockstep: --dir is too long\n", stderr);
             return false;
         }
-        snprintf(node->log, sizeof(node->log), "%s/log", node->dir);
+        snprintf(node->log, sizeof(node->log), "%s/node-%u/log", dev->dir, node->number);
     }
     for (uint32_t i = 0; i < dev->n_nodes; i++) {
         if (!port_is_free(dev->nodes[i].port) || !port_is_free(dev->nodes[i].peer_port)) {

@@ -84,7 +84,8 @@ def memory_lines(memory):
                                                            figures["empty"] / 2**20, figures["full"] / 2**20,
                                                            figures["per_key"]))
     ratio = memory_ratio(memory)
-    lines.append("  bytes per key, leader / redis-server: %.2f  %s" % (ratio, verdict(ratio, memory["target"], at_most=True)))
+    lines.append("  bytes per key, leader / redis-server: %.2f  %s"
+                 % (ratio, verdict(ratio, memory["target"], at_most=True)))
     total = memory["lockstep"]["leader"]["full"] / memory["redis"]["redis-server"]["full"]
     lines.append("  RSS full, leader / redis-server: %.2f" % total)
     return lines

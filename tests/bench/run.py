@@ -64,7 +64,8 @@ def arguments():
                         "redis-wait etcd (default all)")
     parser.add_argument("--no-memory", action="store_true", help="leave the memory comparison out")
     parser.add_argument("--memory-keys", type=int, default=1000000, help="keys for it (default 1000000)")
-    parser.add_argument("--flag", action="append", default=[], help="flag for lockstepd, as --flag=--loglevel=debug; repeatable")
+    parser.add_argument("--flag", action="append", default=[],
+                        help="flag for lockstepd, as --flag=--loglevel --flag=debug; repeatable")
     parser.add_argument("--dir", default=os.path.join(ROOT, "build", "bench"), help="data directories (default build/bench)")
     parser.add_argument("--ports", help="range to take ports from (default 21300-21399)")
     parser.add_argument("--lockstep", default=os.path.join(ROOT, "build", "lockstep"), help="the load generator")
@@ -142,7 +143,10 @@ def run_one(args, workload, target):
     system = kind(args.dir, args.flag) if kind is systems.Lockstep else kind(args.dir)
     with system:
         cpu_before = sum(process.cpu_seconds() for process in cpu_processes(system))
-        figures = load_etcd(args, system, workload) if target == "etcd" else load_redis_protocol(args, system, workload, target)
+        if target == "etcd":
+            figures = load_etcd(args, system, workload)
+        else:
+            figures = load_redis_protocol(args, system, workload, target)
         figures["server_cpu_s"] = sum(process.cpu_seconds() for process in cpu_processes(system)) - cpu_before
         figures["details"] = system.details()
     return figures
@@ -249,7 +253,8 @@ def sync_cost_us(directory):
 
 def version_of(*argv):
     try:
-        return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout.split("\n")[0].strip()
+        run = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return run.stdout.split("\n")[0].strip()
     except OSError:
         return "not installed"
 
@@ -268,7 +273,8 @@ def environment(args):
     facts["summary"] = ("%d CPUs (%s), %s, a synced 4 KiB write takes %.0f us; medians of %d rounds of %g s"
                         % (facts["cpus"], cpu, facts["file_system"], facts["sync_us"], args.rounds, args.time))
     if facts["file_system"] in ("tmpfs", "ramfs"):
-        raise RuntimeError("%s is on %s, where syncing costs nothing: choose a --dir on a disk" % (args.dir, facts["file_system"]))
+        raise RuntimeError("%s is on %s, where syncing costs nothing: choose a --dir on a disk"
+                           % (args.dir, facts["file_system"]))
     return facts
 
 

@@ -60,12 +60,14 @@ def run(args, say):
     stall_ms = float(info["loop_stall_max_us"]) / 1000
     growth_mib = max(readings) - before_mib
     checks = [
-        ("longest loop stall of the leader %.1f ms (at most %d)" % (stall_ms, LOOP_STALL_MS_MAX), stall_ms <= LOOP_STALL_MS_MAX),
+        ("longest loop stall of the leader %.1f ms (at most %d)" % (stall_ms, LOOP_STALL_MS_MAX),
+         stall_ms <= LOOP_STALL_MS_MAX),
         ("RSS of the leader %.0f MiB before, %.0f MiB at most (growth at most %d)"
          % (before_mib, max(readings), RSS_GROWTH_MIB_MAX), growth_mib <= RSS_GROWTH_MIB_MAX),
         ("the follower caught up %.1f s after it returned" % caught_up_s, True),
         ("%d SETs, %.0f per second, longest time without a reply %.0f ms, %d errors %s"
-         % (figures["requests"], figures["throughput"], figures["longest_gap_ms"], figures["errors"], figures["first_error"]),
+         % (figures["requests"], figures["throughput"], figures["longest_gap_ms"], figures["errors"],
+            figures["first_error"]),
          figures["errors"] == 0),
         ("the leader stayed leader", still_leads),
     ]
