@@ -114,7 +114,7 @@ static void read_done_cb(struct env_disk_req *req, enum env_status status)
     if (result == WAL_OK) {
         result = verify(op, &n);
     }
-    op->read->cb(op->read, result, op->entries, n);
+    op->read->cb(op->read, result, op->entries, result == WAL_OK ? n : 0);
 }
 
 static void read_early_cb(struct env_timer *timer)

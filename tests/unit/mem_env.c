@@ -12,13 +12,14 @@
 
 struct mem_file {
     bool used;
+    uint64_t serial; /* handles follow the file through renames */
     char name[NAME_MAX_BYTES];
     uint8_t *data;
     size_t size;
 };
 
 struct env_file {
-    char name[NAME_MAX_BYTES];
+    uint64_t serial;
     unsigned life; /* handles of earlier lives are void */
 };
 
@@ -38,6 +39,7 @@ struct mem_env {
     struct mem_timer timers[TIMERS_MAX];
     unsigned n_timers;
     unsigned open_files;
+    uint64_t serials;
     unsigned life;
     bool dead;
     uint64_t capacity;
@@ -86,6 +88,7 @@ static enum env_status file_add(struct mem_env *mem, const char *name, size_t si
         struct mem_file *file = &mem->files[i];
         if (!file->used) {
             file->used = true;
+            file->serial = ++mem->serials;
             snprintf(file->name, sizeof file->name, "%s", name);
             file->size = size;
             file->data = calloc(1, size > 0 ? size : 1);
@@ -108,7 +111,7 @@ static struct env_file *handle_new(struct mem_env *mem, const char *name)
 {
     struct env_file *handle = calloc(1, sizeof *handle);
     assert(handle != NULL);
-    snprintf(handle->name, sizeof handle->name, "%s", name);
+    handle->serial = find(mem, name)->serial;
     handle->life = mem->life;
     mem->open_files++;
     return handle;
@@ -220,9 +223,13 @@ static enum env_status create_file(struct env *env, const char *name, uint64_t s
 static struct mem_file *of_handle(const struct mem_env *mem, const struct env_file *handle)
 {
     assert(handle->life == mem->life);
-    struct mem_file *file = find(mem, handle->name);
-    assert(file != NULL);
-    return file;
+    for (unsigned i = 0; i < FILES_MAX; i++) {
+        if (mem->files[i].used && mem->files[i].serial == handle->serial) {
+            return (struct mem_file *)&mem->files[i];
+        }
+    }
+    assert(!"the file was removed while it was open");
+    return NULL;
 }
 
 static void check_aligned(uint64_t offset, const void *buf, size_t len)
