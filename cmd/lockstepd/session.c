@@ -280,11 +280,10 @@ void session_update_slow(struct session *s) {
     s->slow = s->in_multi || s->reply_mode != SESSION_REPLY_ON;
 }
 
-bool session_redirect(struct session *s, const struct command_entry *entry, const struct iovec *argv, unsigned argc,
+bool session_redirect(struct session *s, const struct store_command *command, const struct iovec *argv, unsigned argc,
                       struct resp_buffer *out) {
-    const struct store_command *command = entry->store;
     bool local_read = s->readonly && (command->flags & STORE_READ) != 0;
-    if (command->first_key <= 0 || (unsigned)command->first_key >= argc || local_read) {
+    if (!s->owner->config->redirect || command->first_key <= 0 || (unsigned)command->first_key >= argc || local_read) {
         return false;
     }
     struct replica *replica = node_replica(s->owner->node);
@@ -355,7 +354,7 @@ static void session_route(struct session *s, const struct command_entry *entry, 
         multi_queue(s, entry, argv, argc, out);
     } else if (entry->local != NULL) {
         session_run_local(s, entry->local, argv, argc, out);
-    } else if (!s->owner->config->redirect || !session_redirect(s, entry, argv, argc, out)) {
+    } else if (!session_redirect(s, entry->store, argv, argc, out)) {
         session_submit(s, entry, argv, argc);
     }
 }
@@ -526,6 +525,7 @@ struct sessions *sessions_new(void (*stop)(void *ctx), void *ctx) {
     }
     owner->discard.ops = &discard_ops;
     owner->revision_command = store_command_find("lockstep.revision", sizeof "lockstep.revision" - 1);
+    assert(owner->revision_command != NULL);
     owner->stop = stop;
     owner->stop_ctx = ctx;
     resp_buffer_init(&owner->scratch);

@@ -91,7 +91,7 @@ struct sessions {
     unsigned count;
     struct store_reply discard; /* where muted replies go */
     struct resp_buffer scratch; /* the same for local commands */
-    const struct store_command *revision_command; /* what WATCH reads with; NULL if the store lacks it */
+    const struct store_command *revision_command; /* what WATCH reads with */
     uv_timer_t cron, wait_timer;
     uint64_t commands_processed;
     uint64_t ops_per_second, ops_sampled, ops_sampled_ms;
@@ -121,8 +121,8 @@ void session_update_slow(struct session *session);
 void session_set_text(char **field, struct iovec value); /* empty: NULL */
 /* Back to a new connection's state, but for its place in the pipeline (RESET). */
 void session_reset(struct session *session);
-/* With `redirect yes`: an error reply and true if `entry` on these keys belongs to another node. */
-bool session_redirect(struct session *session, const struct command_entry *entry, const struct iovec *argv,
+/* With `redirect yes`: an error reply and true if `command` on these keys belongs to another node. */
+bool session_redirect(struct session *session, const struct store_command *command, const struct iovec *argv,
                       unsigned argc, struct resp_buffer *out);
 
 /* session_multi.c */

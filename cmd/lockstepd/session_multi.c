@@ -167,7 +167,7 @@ void multi_queue(struct session *s, const struct command_entry *entry, const str
     const char *error = NULL;
     if (entry->store == NULL) {
         error = "ERR Command not allowed inside a transaction";
-    } else if (s->owner->config->redirect && session_redirect(s, entry, argv, argc, out)) {
+    } else if (session_redirect(s, entry->store, argv, argc, out)) {
         multi_abort(s);
         return;
     } else if (!s->multi->aborted) {
@@ -302,6 +302,9 @@ static void run_watch(struct call *call) {
     const char *error = NULL;
     if (s->in_multi) {
         call_error(call, "ERR WATCH inside MULTI is not allowed");
+        return;
+    }
+    if (session_redirect(s, s->owner->revision_command, call->argv, call->argc, call->out)) {
         return;
     }
     if (multi_get(s) == NULL) {
