@@ -66,7 +66,7 @@ static enum env_status run(struct env_uv *env, struct env_disk_req *req)
 /* Hand a finished request to the loop. */
 static void done(struct env_uv *env, struct env_disk_req *req, enum env_status status)
 {
-    req->impl_status = status;
+    req->impl_status = (int)status;
     pthread_mutex_lock(&env->done_mutex);
     bool first = env->done_head == NULL;
     list_push(&env->done_head, &env->done_tail, req);

@@ -96,7 +96,7 @@ static enum env_status file_add(struct mem_env *mem, const char *name, size_t si
             return ENV_OK;
         }
     }
-    assert(!"too many files");
+    assert(false); /* too many files */
     return ENV_IO;
 }
 
