@@ -114,10 +114,30 @@ static uint64_t append_bytes(const struct message_entry *entries, unsigned n)
     return bytes + ENV_BLOCK;
 }
 
+/* Refuse an AppendEntries of an old term. The core does so too, but leaves last_log_index in its answer unset, and with a
+ * previous index of 0 its refusal reads as a success: whoever leads the current term by now could believe it. */
+static void refuse_append(struct replica *r, struct replica_peer *peer, const struct message *m)
+{
+    const uint64_t rejected = m->append.prev_index > 0 ? m->append.prev_index : 1;
+    const uint64_t last = wal_last(r->wal);
+    const struct message out = {.type = MESSAGE_APPEND_RESULT,
+                                .term = r->core.current_term,
+                                .append_result = {.rejected = rejected,
+                                                  .last_index = last < rejected ? last : rejected - 1,
+                                                  .features = 1, /* it reports its capacity */
+                                                  .capacity = r->core.capacity}};
+
+    (void)replica_send(r, peer, &out);
+}
+
 static void receive_append(struct replica *r, struct replica_peer *peer, const struct message *m)
 {
     unsigned n = m->append.n_entries;
 
+    if (m->term < r->core.current_term) {
+        refuse_append(r, peer, m);
+        return;
+    }
     if (r->core.state == RAFT_LEADER && r->core.current_term == m->term) {
         replica_log(r, 0, "node %llu claims to lead term %llu as well", (unsigned long long)peer->id,
                     (unsigned long long)m->term);
