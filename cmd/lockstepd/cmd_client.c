@@ -8,7 +8,8 @@
 
 #define CLIENT_FLAGS (COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE)
 
-bool client_text_ok(struct iovec text) {
+bool client_text_ok(struct iovec text)
+{
     const unsigned char *bytes = text.iov_base;
     for (size_t i = 0; i < text.iov_len; i++) {
         if (bytes[i] < '!' || bytes[i] > '~') {
@@ -19,7 +20,8 @@ bool client_text_ok(struct iovec text) {
 }
 
 /* Room that a connection's line can't exceed, but for the texts that the client chose. */
-static void client_line(struct resp_buffer *out, struct session *s) {
+static void client_line(struct resp_buffer *out, struct session *s)
+{
     struct conn *conn = s->conn;
     uint64_t now_ms = uv_now(s->owner->loop);
     uint64_t age_ms = now_ms - conn_created_ms(conn);
@@ -43,11 +45,13 @@ static void client_line(struct resp_buffer *out, struct session *s) {
     resp_buffer_append(out, "\n", 1);
 }
 
-static void run_id(struct call *call) {
+static void run_id(struct call *call)
+{
     resp_write_integer(call->out, (int64_t)conn_id(call->session->conn));
 }
 
-static void run_setname(struct call *call) {
+static void run_setname(struct call *call)
+{
     struct iovec name = call->argv[2];
     if (!client_text_ok(name)) {
         call_error(call, "ERR Client names cannot contain spaces, newlines or special characters.");
@@ -59,7 +63,8 @@ static void run_setname(struct call *call) {
     }
 }
 
-static void run_getname(struct call *call) {
+static void run_getname(struct call *call)
+{
     if (call->session->name == NULL) {
         resp_write_null(call->out, call->proto);
     } else {
@@ -67,7 +72,8 @@ static void run_getname(struct call *call) {
     }
 }
 
-static void run_setinfo(struct call *call) {
+static void run_setinfo(struct call *call)
+{
     bool is_name = argument_is(call->argv[2], "lib-name");
     char attribute[64];
     (void)argument_text(call->argv[2], attribute, sizeof attribute);
@@ -82,7 +88,8 @@ static void run_setinfo(struct call *call) {
     }
 }
 
-static void run_info(struct call *call) {
+static void run_info(struct call *call)
+{
     struct resp_buffer text;
     resp_buffer_init(&text);
     client_line(&text, call->session);
@@ -91,7 +98,8 @@ static void run_info(struct call *call) {
 }
 
 /* 1 if connections of that type exist here, 0 if it is a type that never does, -1 if there is no such type. */
-static int client_type(struct iovec name) {
+static int client_type(struct iovec name)
+{
     if (argument_is(name, "normal")) {
         return 1;
     }
@@ -100,13 +108,15 @@ static int client_type(struct iovec name) {
     return known ? 0 : -1;
 }
 
-static void unknown_type(struct call *call, struct iovec name) {
+static void unknown_type(struct call *call, struct iovec name)
+{
     char type[128];
     (void)argument_text(name, type, sizeof type);
     call_error(call, "ERR Unknown client type '%s'", type);
 }
 
-static struct session *session_by_id(struct sessions *sessions, uint64_t id) {
+static struct session *session_by_id(struct sessions *sessions, uint64_t id)
+{
     for (struct session *s = sessions->first; s != NULL; s = s->next) {
         if (conn_id(s->conn) == id) {
             return s;
@@ -115,7 +125,8 @@ static struct session *session_by_id(struct sessions *sessions, uint64_t id) {
     return NULL;
 }
 
-static bool list_by_id(struct call *call, struct resp_buffer *text) {
+static bool list_by_id(struct call *call, struct resp_buffer *text)
+{
     for (unsigned i = 3; i < call->argc; i++) {
         int64_t id;
         if (!argument_integer(call->argv[i], &id) || id <= 0) {
@@ -130,7 +141,8 @@ static bool list_by_id(struct call *call, struct resp_buffer *text) {
     return true;
 }
 
-static void run_list(struct call *call) {
+static void run_list(struct call *call)
+{
     struct resp_buffer text;
     bool ok = true;
     int type = 1;
@@ -157,7 +169,8 @@ static void run_list(struct call *call) {
     resp_buffer_fini(&text);
 }
 
-static void set_switch(struct call *call, bool *field) {
+static void set_switch(struct call *call, bool *field)
+{
     bool on = argument_is(call->argv[2], "on");
     if (!on && !argument_is(call->argv[2], "off")) {
         call_syntax_error(call);
@@ -167,15 +180,18 @@ static void set_switch(struct call *call, bool *field) {
     call_ok(call);
 }
 
-static void run_no_evict(struct call *call) {
+static void run_no_evict(struct call *call)
+{
     set_switch(call, &call->session->no_evict);
 }
 
-static void run_no_touch(struct call *call) {
+static void run_no_touch(struct call *call)
+{
     set_switch(call, &call->session->no_touch);
 }
 
-static void run_reply(struct call *call) {
+static void run_reply(struct call *call)
+{
     struct session *s = call->session;
     if (argument_is(call->argv[2], "on")) {
         s->reply_mode = SESSION_REPLY_ON;
@@ -191,23 +207,26 @@ static void run_reply(struct call *call) {
 }
 
 struct kill_filter {
-    uint64_t id; /* 0: any */
+    uint64_t id;                                 /* 0: any */
     const struct iovec *address, *local_address; /* NULL: any */
     bool skip_me;
     bool nobody; /* a type or user that no connection has */
 };
 
-static bool text_equals(struct iovec a, const char *b) {
+static bool text_equals(struct iovec a, const char *b)
+{
     return a.iov_len == strlen(b) && memcmp(a.iov_base, b, a.iov_len) == 0;
 }
 
-static bool kill_matches(const struct kill_filter *filter, const struct session *s, const struct session *me) {
+static bool kill_matches(const struct kill_filter *filter, const struct session *s, const struct session *me)
+{
     return !filter->nobody && !(filter->skip_me && s == me) && (filter->id == 0 || conn_id(s->conn) == filter->id) &&
            (filter->address == NULL || text_equals(*filter->address, conn_peer_name(s->conn))) &&
            (filter->local_address == NULL || text_equals(*filter->local_address, conn_local_name(s->conn)));
 }
 
-static unsigned kill_all(struct session *me, const struct kill_filter *filter) {
+static unsigned kill_all(struct session *me, const struct kill_filter *filter)
+{
     unsigned killed = 0;
     for (struct session *s = me->owner->first; s != NULL; s = s->next) {
         if (!kill_matches(filter, s, me)) {
@@ -224,12 +243,14 @@ static unsigned kill_all(struct session *me, const struct kill_filter *filter) {
     return killed;
 }
 
-static void killed_drained(struct session *session) {
+static void killed_drained(struct session *session)
+{
     conn_close_after_write(session->conn);
 }
 
 /* One filter of CLIENT KILL; false if an error was replied. */
-static bool kill_option(struct call *call, struct iovec name, const struct iovec *value, struct kill_filter *filter) {
+static bool kill_option(struct call *call, struct iovec name, const struct iovec *value, struct kill_filter *filter)
+{
     int64_t id;
     char text[128];
     if (argument_is(name, "id")) {
@@ -264,7 +285,8 @@ static bool kill_option(struct call *call, struct iovec name, const struct iovec
     return true;
 }
 
-static void run_kill(struct call *call) {
+static void run_kill(struct call *call)
+{
     struct kill_filter filter = {.skip_me = true};
     bool old_style = call->argc == 3;
     if (old_style) {
@@ -309,8 +331,8 @@ static const struct command client_subcommands[] = {
     {"no-evict", 3, CLIENT_FLAGS | COMMAND_ADMIN, "connection", "7.0.0",
      "Set client eviction mode for the current connection", "O(1)", "ON|OFF", run_no_evict, NULL},
     {"no-touch", 3, CLIENT_FLAGS, "connection", "7.2.0",
-     "Controls whether commands sent by the client affect the recency of accessed keys", "O(1)", "ON|OFF",
-     run_no_touch, NULL},
+     "Controls whether commands sent by the client affect the recency of accessed keys", "O(1)", "ON|OFF", run_no_touch,
+     NULL},
     {"reply", 3, CLIENT_FLAGS, "connection", "3.2.0", "Instruct the server whether to reply to commands", "O(1)",
      "ON|OFF|SKIP", run_reply, NULL},
     {"setinfo", 4, CLIENT_FLAGS, "connection", "7.2.0", "Sets information specific to the client or connection", "O(1)",

@@ -1,5 +1,5 @@
-/* CLUSTER: the cluster in the words of Redis Cluster, for clients that ask before they route: the leader is the primary of
- * all slots, every other member a replica of it. */
+/* CLUSTER: the cluster in the words of Redis Cluster, for clients that ask before they route: the leader is the primary
+ * of all slots, every other member a replica of it. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +17,8 @@ struct view {
 };
 
 /* A node that listens on all addresses is told to clients under the one they used. */
-static void replace_wildcard(struct member *member, struct conn *conn) {
+static void replace_wildcard(struct member *member, struct conn *conn)
+{
     if (strcmp(member->host, "0.0.0.0") != 0 && strcmp(member->host, "::") != 0) {
         return;
     }
@@ -31,7 +32,8 @@ static void replace_wildcard(struct member *member, struct conn *conn) {
     (void)snprintf(member->host, sizeof member->host, "%.*s", (int)len, local);
 }
 
-static void view_get(struct call *call, struct view *view) {
+static void view_get(struct call *call, struct view *view)
+{
     struct node *node = call->session->owner->node;
     view->n = members_get(node, &view->info, view->members);
     view->leader = NULL;
@@ -47,11 +49,13 @@ static void view_get(struct call *call, struct view *view) {
 }
 
 /* Does this node know how far that one is? Only the leader does, of all. */
-static bool member_healthy(const struct view *view, const struct member *member) {
+static bool member_healthy(const struct view *view, const struct member *member)
+{
     return member->self || member->leader || view->info.role != REPLICA_LEADER || member->connected;
 }
 
-static void run_info(struct call *call) {
+static void run_info(struct call *call)
+{
     struct view view;
     struct resp_buffer text;
     view_get(call, &view);
@@ -70,7 +74,8 @@ static void run_info(struct call *call) {
     resp_buffer_fini(&text);
 }
 
-static void slots_node(struct call *call, const struct view *view, const struct member *member) {
+static void slots_node(struct call *call, const struct view *view, const struct member *member)
+{
     resp_write_array(call->out, 4);
     call_bulk_text(call, member->host);
     resp_write_integer(call->out, member->port);
@@ -78,7 +83,8 @@ static void slots_node(struct call *call, const struct view *view, const struct 
     resp_write_array(call->out, 0);
 }
 
-static void run_slots(struct call *call) {
+static void run_slots(struct call *call)
+{
     struct view view;
     view_get(call, &view);
     if (view.leader == NULL) {
@@ -97,7 +103,8 @@ static void run_slots(struct call *call) {
     }
 }
 
-static void shards_node(struct call *call, const struct view *view, const struct member *member) {
+static void shards_node(struct call *call, const struct view *view, const struct member *member)
+{
     resp_write_map(call->out, call->proto, 7);
     call_bulk_text(call, "id");
     call_bulk_text(call, view->names[member - view->members]);
@@ -115,7 +122,8 @@ static void shards_node(struct call *call, const struct view *view, const struct
     call_bulk_text(call, member_healthy(view, member) ? "online" : "fail");
 }
 
-static void run_shards(struct call *call) {
+static void run_shards(struct call *call)
+{
     struct view view;
     view_get(call, &view);
     resp_write_array(call->out, 1);
@@ -133,7 +141,8 @@ static void run_shards(struct call *call) {
     }
 }
 
-static void run_nodes(struct call *call) {
+static void run_nodes(struct call *call)
+{
     struct view view;
     struct resp_buffer text;
     view_get(call, &view);
@@ -151,13 +160,15 @@ static void run_nodes(struct call *call) {
     resp_buffer_fini(&text);
 }
 
-static void run_myid(struct call *call) {
+static void run_myid(struct call *call)
+{
     char name[NODE_NAME_LEN + 1];
     member_name(call->session->owner->node, call->session->owner->config->id, name);
     call_bulk_text(call, name);
 }
 
-static void run_keyslot(struct call *call) {
+static void run_keyslot(struct call *call)
+{
     resp_write_integer(call->out, key_slot(call->argv[2].iov_base, call->argv[2].iov_len));
 }
 

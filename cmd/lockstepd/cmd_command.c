@@ -1,4 +1,5 @@
-/* COMMAND: what commands there are, what they take, where their keys stand. Clients read it to route and to complete. */
+/* COMMAND: what commands there are, what they take, where their keys stand. Clients read it to route and to complete.
+ */
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -55,14 +56,16 @@ struct words {
     unsigned n;
 };
 
-static void words_add(struct words *words, const char *word, size_t len) {
+static void words_add(struct words *words, const char *word, size_t len)
+{
     if (words->n < WORDS_MAX) {
         words->word[words->n] = word;
         words->len[words->n++] = len;
     }
 }
 
-static void words_split(struct words *words, const char *text) {
+static void words_split(struct words *words, const char *text)
+{
     words->n = 0;
     while (*text != '\0') {
         size_t len = strcspn(text, " ");
@@ -71,7 +74,8 @@ static void words_split(struct words *words, const char *text) {
     }
 }
 
-static void words_reply(struct call *call, const struct words *words) {
+static void words_reply(struct call *call, const struct words *words)
+{
     char text[64];
     resp_write_set(call->out, call->proto, words->n);
     for (unsigned i = 0; i < words->n; i++) {
@@ -80,13 +84,15 @@ static void words_reply(struct call *call, const struct words *words) {
     }
 }
 
-static void words_if(struct words *words, bool condition, const char *word) {
+static void words_if(struct words *words, bool condition, const char *word)
+{
     if (condition) {
         words_add(words, word, strlen(word));
     }
 }
 
-static void flag_words(const struct command_entry *entry, unsigned local, struct words *words) {
+static void flag_words(const struct command_entry *entry, unsigned local, struct words *words)
+{
     unsigned store = entry != NULL && entry->local == NULL ? entry->store->flags : 0;
     words->n = 0;
     words_if(words, (store & STORE_WRITE) != 0, "write");
@@ -100,7 +106,8 @@ static void flag_words(const struct command_entry *entry, unsigned local, struct
     words_if(words, (local & COMMAND_NO_AUTH) != 0, "no_auth");
 }
 
-static void category_words(const struct command_entry *entry, unsigned local, const char *group, struct words *words) {
+static void category_words(const struct command_entry *entry, unsigned local, const char *group, struct words *words)
+{
     unsigned store = entry != NULL && entry->local == NULL ? entry->store->flags : 0;
     bool fast = (local & COMMAND_FAST) != 0 || (store & STORE_FAST) != 0;
     bool all_keys = (store & STORE_ALLKEYS) != 0;
@@ -119,13 +126,15 @@ static void category_words(const struct command_entry *entry, unsigned local, co
     words_if(words, strcmp(group, "transactions") == 0, "@transaction");
 }
 
-/* --- Keys ---------------------------------------------------------------------------------------------------------- */
+/* --- Keys ----------------------------------------------------------------------------------------------------------
+ */
 
 struct key_range {
     int first, last, step; /* as store_command; step 0: no keys */
 };
 
-static struct key_range entry_keys(const struct command_entry *entry) {
+static struct key_range entry_keys(const struct command_entry *entry)
+{
     if (entry->local == NULL && entry->store->first_key > 0) {
         return (struct key_range){entry->store->first_key, entry->store->last_key, entry->store->key_step};
     }
@@ -135,8 +144,10 @@ static struct key_range entry_keys(const struct command_entry *entry) {
     return (struct key_range){0, 0, 0};
 }
 
-static void entry_key_use(const struct command_entry *entry, bool second, struct words *words) {
-    const char *use = entry->store != NULL && (entry->store->flags & STORE_WRITE) != 0 ? "RW access update" : "RO access";
+static void entry_key_use(const struct command_entry *entry, bool second, struct words *words)
+{
+    const char *use =
+        entry->store != NULL && (entry->store->flags & STORE_WRITE) != 0 ? "RW access update" : "RO access";
     for (size_t i = 0; i < sizeof key_uses / sizeof key_uses[0]; i++) {
         if (strcmp(key_uses[i].name, entry->name) == 0) {
             use = second && key_uses[i].second != NULL ? key_uses[i].second : key_uses[i].first;
@@ -145,7 +156,8 @@ static void entry_key_use(const struct command_entry *entry, bool second, struct
     words_split(words, use);
 }
 
-static bool has_second_use(const struct command_entry *entry) {
+static bool has_second_use(const struct command_entry *entry)
+{
     for (size_t i = 0; i < sizeof key_uses / sizeof key_uses[0]; i++) {
         if (strcmp(key_uses[i].name, entry->name) == 0) {
             return key_uses[i].second != NULL;
@@ -154,7 +166,8 @@ static bool has_second_use(const struct command_entry *entry) {
     return false;
 }
 
-static void key_spec_reply(struct call *call, const struct command_entry *entry, int index, int last, bool second) {
+static void key_spec_reply(struct call *call, const struct command_entry *entry, int index, int last, bool second)
+{
     struct key_range keys = entry_keys(entry);
     struct words words;
     resp_write_map(call->out, call->proto, 3);
@@ -183,7 +196,8 @@ static void key_spec_reply(struct call *call, const struct command_entry *entry,
     resp_write_integer(call->out, 0);
 }
 
-static void key_specs_reply(struct call *call, const struct command_entry *entry) {
+static void key_specs_reply(struct call *call, const struct command_entry *entry)
+{
     struct key_range keys = entry_keys(entry);
     if (keys.first == 0) {
         resp_write_set(call->out, call->proto, 0);
@@ -197,9 +211,11 @@ static void key_specs_reply(struct call *call, const struct command_entry *entry
     }
 }
 
-/* --- COMMAND, COMMAND INFO ------------------------------------------------------------------------------------------- */
+/* --- COMMAND, COMMAND INFO -------------------------------------------------------------------------------------------
+ */
 
-static void sub_info_reply(struct call *call, const struct command *parent, const struct command *sub) {
+static void sub_info_reply(struct call *call, const struct command *parent, const struct command *sub)
+{
     char name[64];
     struct words words;
     (void)snprintf(name, sizeof name, "%s|%s", parent->name, sub->name);
@@ -218,7 +234,8 @@ static void sub_info_reply(struct call *call, const struct command *parent, cons
     resp_write_array(call->out, 0);
 }
 
-static unsigned sub_count(const struct command_entry *entry) {
+static unsigned sub_count(const struct command_entry *entry)
+{
     unsigned n = 0;
     if (entry->local != NULL && entry->local->subcommands != NULL) {
         while (entry->local->subcommands[n].name != NULL) {
@@ -228,11 +245,13 @@ static unsigned sub_count(const struct command_entry *entry) {
     return n;
 }
 
-static const char *entry_group(const struct command_entry *entry) {
+static const char *entry_group(const struct command_entry *entry)
+{
     return entry->local != NULL ? entry->local->group : entry->store->group;
 }
 
-static void info_reply(struct call *call, const struct command_entry *entry) {
+static void info_reply(struct call *call, const struct command_entry *entry)
+{
     unsigned local = entry->local != NULL ? entry->local->flags : 0;
     struct key_range keys = entry_keys(entry);
     struct words words;
@@ -254,11 +273,13 @@ static void info_reply(struct call *call, const struct command_entry *entry) {
     }
 }
 
-static const struct command_index *call_index(const struct call *call) {
+static const struct command_index *call_index(const struct call *call)
+{
     return call->session->owner->commands;
 }
 
-static unsigned visible_count(const struct command_index *index) {
+static unsigned visible_count(const struct command_index *index)
+{
     unsigned n = 0;
     const struct command_entry *entry;
     for (unsigned i = 0; (entry = command_index_at(index, i)) != NULL; i++) {
@@ -267,12 +288,14 @@ static unsigned visible_count(const struct command_index *index) {
     return n;
 }
 
-static const struct command_entry *call_find(const struct call *call, struct iovec name) {
+static const struct command_entry *call_find(const struct call *call, struct iovec name)
+{
     const struct command_entry *entry = command_index_find(call_index(call), name.iov_base, name.iov_len);
     return entry != NULL && !command_hidden(entry) ? entry : NULL;
 }
 
-static void reply_all(struct call *call, void (*reply)(struct call *call, const struct command_entry *entry)) {
+static void reply_all(struct call *call, void (*reply)(struct call *call, const struct command_entry *entry))
+{
     const struct command_entry *entry;
     for (unsigned i = 0; (entry = command_index_at(call_index(call), i)) != NULL; i++) {
         if (!command_hidden(entry)) {
@@ -281,7 +304,8 @@ static void reply_all(struct call *call, void (*reply)(struct call *call, const 
     }
 }
 
-static void run_info(struct call *call) {
+static void run_info(struct call *call)
+{
     if (call->argc <= 2) {
         resp_write_array(call->out, visible_count(call_index(call)));
         reply_all(call, info_reply);
@@ -298,17 +322,20 @@ static void run_info(struct call *call) {
     }
 }
 
-static void run_count(struct call *call) {
+static void run_count(struct call *call)
+{
     resp_write_integer(call->out, visible_count(call_index(call)));
 }
 
-/* --- COMMAND DOCS ---------------------------------------------------------------------------------------------------- */
+/* --- COMMAND DOCS ----------------------------------------------------------------------------------------------------
+ */
 
 struct doc {
     const char *summary, *since, *group, *complexity;
 };
 
-static void doc_fields(struct call *call, const struct doc *doc) {
+static void doc_fields(struct call *call, const struct doc *doc)
+{
     call_bulk_text(call, "summary");
     call_bulk_text(call, doc->summary != NULL ? doc->summary : "");
     call_bulk_text(call, "since");
@@ -319,7 +346,8 @@ static void doc_fields(struct call *call, const struct doc *doc) {
     call_bulk_text(call, doc->complexity != NULL ? doc->complexity : "");
 }
 
-static void docs_reply(struct call *call, const struct command_entry *entry) {
+static void docs_reply(struct call *call, const struct command_entry *entry)
+{
     const struct command *local = entry->local;
     unsigned subs = sub_count(entry);
     char name[64];
@@ -344,7 +372,8 @@ static void docs_reply(struct call *call, const struct command_entry *entry) {
     }
 }
 
-static void run_docs(struct call *call) {
+static void run_docs(struct call *call)
+{
     unsigned n = 0;
     if (call->argc == 2) {
         resp_write_map(call->out, call->proto, visible_count(call_index(call)));
@@ -363,11 +392,13 @@ static void run_docs(struct call *call) {
     }
 }
 
-/* --- COMMAND LIST ---------------------------------------------------------------------------------------------------- */
+/* --- COMMAND LIST ----------------------------------------------------------------------------------------------------
+ */
 
 enum list_filter { LIST_ALL, LIST_NONE, LIST_PATTERN, LIST_CATEGORY };
 
-static bool list_matches(const struct command_entry *entry, enum list_filter filter, struct iovec value) {
+static bool list_matches(const struct command_entry *entry, enum list_filter filter, struct iovec value)
+{
     struct iovec name = {.iov_base = (void *)(uintptr_t)entry->name, .iov_len = entry->name_len};
     struct words words;
     if (command_hidden(entry) || filter == LIST_NONE) {
@@ -388,7 +419,8 @@ static bool list_matches(const struct command_entry *entry, enum list_filter fil
     return false;
 }
 
-static void run_list(struct call *call) {
+static void run_list(struct call *call)
+{
     enum list_filter filter = LIST_ALL;
     struct iovec value = {.iov_base = NULL, .iov_len = 0};
     if (call->argc == 5 && argument_is(call->argv[2], "filterby")) {
@@ -418,9 +450,11 @@ static void run_list(struct call *call) {
     }
 }
 
-/* --- COMMAND GETKEYS ------------------------------------------------------------------------------------------------- */
+/* --- COMMAND GETKEYS -------------------------------------------------------------------------------------------------
+ */
 
-static void getkeys(struct call *call, bool with_flags) {
+static void getkeys(struct call *call, bool with_flags)
+{
     const struct command_entry *entry = call_find(call, call->argv[2]);
     const struct iovec *argv = call->argv + 2;
     unsigned argc = call->argc - 2;
@@ -462,11 +496,13 @@ static void getkeys(struct call *call, bool with_flags) {
     }
 }
 
-static void run_getkeys(struct call *call) {
+static void run_getkeys(struct call *call)
+{
     getkeys(call, false);
 }
 
-static void run_getkeysandflags(struct call *call) {
+static void run_getkeysandflags(struct call *call)
+{
     getkeys(call, true);
 }
 
@@ -476,10 +512,10 @@ static const struct command command_subcommands[] = {
      "O(N) where N is the number of commands to look up", "[<name> ...]", run_docs, NULL},
     {"getkeys", -4, SELF_FLAGS, "server", "2.8.13", "Extract keys given a full command",
      "O(N) where N is the number of arguments to the command", "<full-command>", run_getkeys, NULL},
-    {"getkeysandflags", -4, SELF_FLAGS, "server", "7.0.0",
-     "Extract keys and access flags given a full command", "O(N) where N is the number of arguments to the command",
-     "<full-command>", run_getkeysandflags, NULL},
-    {"info", -2, SELF_FLAGS, "server", "2.8.13", "Get array of specific command details, or all when no argument is given.",
+    {"getkeysandflags", -4, SELF_FLAGS, "server", "7.0.0", "Extract keys and access flags given a full command",
+     "O(N) where N is the number of arguments to the command", "<full-command>", run_getkeysandflags, NULL},
+    {"info", -2, SELF_FLAGS, "server", "2.8.13",
+     "Get array of specific command details, or all when no argument is given.",
      "O(N) where N is the number of commands to look up", "[<name> ...]", run_info, NULL},
     {"list", -2, SELF_FLAGS, "server", "7.0.0", "Get an array of command names",
      "O(N) where N is the total number of commands", "[FILTERBY MODULE|ACLCAT|PATTERN <value>]", run_list, NULL},
@@ -487,10 +523,10 @@ static const struct command command_subcommands[] = {
 };
 
 /* COMMAND alone is COMMAND INFO of all. */
-static const struct command command_container = {
-    .name = "command", .arity = -2, .subcommands = command_subcommands};
+static const struct command command_container = {.name = "command", .arity = -2, .subcommands = command_subcommands};
 
-static void run_command(struct call *call) {
+static void run_command(struct call *call)
+{
     if (call->argc == 1) {
         run_info(call);
     } else {

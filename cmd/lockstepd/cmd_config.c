@@ -17,12 +17,14 @@
 static const struct {
     const char *name, *value;
 } fixed[] = {
-    {"appendonly", "yes"}, {"appendfsync", "always"}, {"save", ""}, {"databases", "1"}, {"maxmemory-policy", "noeviction"},
+    {"appendonly", "yes"}, {"appendfsync", "always"},          {"save", ""},
+    {"databases", "1"},    {"maxmemory-policy", "noeviction"},
 };
 #define FIXED (sizeof fixed / sizeof fixed[0])
 
 /* The pattern that a name matches first, NULL if none does. */
-static const struct iovec *name_matches(const char *name, const struct iovec *patterns, unsigned n) {
+static const struct iovec *name_matches(const char *name, const struct iovec *patterns, unsigned n)
+{
     char lower[128];
     struct iovec text = {.iov_base = (void *)(uintptr_t)name, .iov_len = strlen(name)};
     for (unsigned i = 0; i < n; i++) {
@@ -39,7 +41,8 @@ static const struct iovec *name_matches(const char *name, const struct iovec *pa
 }
 
 /* A name as it was asked for, if it was asked for by name: clients look for their own spelling. */
-static void reply_name(struct call *call, const char *name, const struct iovec *pattern) {
+static void reply_name(struct call *call, const char *name, const struct iovec *pattern)
+{
     if (argument_is(*pattern, name)) {
         resp_write_bulk(call->out, pattern->iov_base, pattern->iov_len);
     } else {
@@ -47,7 +50,8 @@ static void reply_name(struct call *call, const char *name, const struct iovec *
     }
 }
 
-static void run_get(struct call *call) {
+static void run_get(struct call *call)
+{
     const struct config *config = call->session->owner->config;
     const struct iovec *patterns = call->argv + 2;
     unsigned n_patterns = call->argc - 2;
@@ -80,7 +84,8 @@ static void run_get(struct call *call) {
     }
 }
 
-static const struct config_option *find_option(struct iovec argument) {
+static const struct config_option *find_option(struct iovec argument)
+{
     const struct config_option *option;
     for (unsigned i = 0; (option = config_option_at(i)) != NULL; i++) {
         if (argument_is(argument, option->name)) {
@@ -90,7 +95,8 @@ static const struct config_option *find_option(struct iovec argument) {
     return NULL;
 }
 
-static bool is_fixed(struct iovec argument) {
+static bool is_fixed(struct iovec argument)
+{
     for (size_t i = 0; i < FIXED; i++) {
         if (argument_is(argument, fixed[i].name)) {
             return true;
@@ -99,12 +105,14 @@ static bool is_fixed(struct iovec argument) {
     return false;
 }
 
-static void set_failed(struct call *call, const char *name, const char *why) {
+static void set_failed(struct call *call, const char *name, const char *why)
+{
     call_error(call, "ERR CONFIG SET failed (possibly related to argument '%s') - %s", name, why);
 }
 
 /* What a value of this kind must be, in Redis's words where it has the kind. */
-static void say_allowed(const struct config_option *option, char *why, size_t capacity) {
+static void say_allowed(const struct config_option *option, char *why, size_t capacity)
+{
     switch (option->type) {
     case CONFIG_SIZE32:
     case CONFIG_SIZE64:
@@ -127,7 +135,8 @@ static void say_allowed(const struct config_option *option, char *why, size_t ca
 }
 
 /* All names, before anything is changed; false if an error was replied. */
-static bool set_check(struct call *call, const struct config_option **chosen) {
+static bool set_check(struct call *call, const struct config_option **chosen)
+{
     char name[128];
     for (unsigned i = 2; i < call->argc; i += 2) {
         const struct config_option *option = find_option(call->argv[i]);
@@ -152,7 +161,8 @@ static bool set_check(struct call *call, const struct config_option **chosen) {
 }
 
 /* Only options without owned memory are changeable, so a copy of the whole is enough to go back to. */
-static bool set_apply(struct call *call, const struct config_option *const *chosen) {
+static bool set_apply(struct call *call, const struct config_option *const *chosen)
+{
     struct config *config = call->session->owner->config;
     struct config before = *config;
     char value[CONFIG_VALUE_MAX];
@@ -170,7 +180,8 @@ static bool set_apply(struct call *call, const struct config_option *const *chos
     return true;
 }
 
-static void run_set(struct call *call) {
+static void run_set(struct call *call)
+{
     const struct config_option *chosen[CONFIG_PAIRS_MAX];
     struct sessions *owner = call->session->owner;
     if (call->argc % 2 != 0 || call->argc / 2 - 1 > CONFIG_PAIRS_MAX) {
@@ -186,7 +197,8 @@ static void run_set(struct call *call) {
     }
 }
 
-static void run_resetstat(struct call *call) {
+static void run_resetstat(struct call *call)
+{
     struct sessions *owner = call->session->owner;
     node_stats_reset(owner->node);
     store_stats_reset(node_store(owner->node));

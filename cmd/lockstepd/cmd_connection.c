@@ -5,7 +5,8 @@
 
 #define CONNECTION_FLAGS (COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE | COMMAND_FAST)
 
-static void run_ping(struct call *call) {
+static void run_ping(struct call *call)
+{
     if (call->argc > 2) {
         reply_wrong_arity(call->out, "ping");
     } else if (call->argc == 2) {
@@ -15,26 +16,31 @@ static void run_ping(struct call *call) {
     }
 }
 
-static void run_echo(struct call *call) {
+static void run_echo(struct call *call)
+{
     resp_write_bulk(call->out, call->argv[1].iov_base, call->argv[1].iov_len);
 }
 
-static void quit_drained(struct session *session) {
+static void quit_drained(struct session *session)
+{
     conn_close_after_write(session->conn);
 }
 
-static void run_quit(struct call *call) {
+static void run_quit(struct call *call)
+{
     call_ok(call);
     session_pause(call->session, SESSION_PAUSE_CLOSING);
     session_when_drained(call->session, quit_drained);
 }
 
-static void run_reset(struct call *call) {
+static void run_reset(struct call *call)
+{
     session_reset(call->session);
     resp_write_status(call->out, "RESET");
 }
 
-static void run_select(struct call *call) {
+static void run_select(struct call *call)
+{
     int64_t index;
     if (!argument_integer(call->argv[1], &index) || index < INT32_MIN || index > INT32_MAX) {
         call_not_integer(call);
@@ -46,7 +52,8 @@ static void run_select(struct call *call) {
 }
 
 /* No passwords are configured: the default user has none, and there is no other. */
-static bool check_password(struct call *call, struct iovec user) {
+static bool check_password(struct call *call, struct iovec user)
+{
     if (user.iov_len == 7 && memcmp(user.iov_base, "default", 7) == 0) {
         return true;
     }
@@ -54,18 +61,21 @@ static bool check_password(struct call *call, struct iovec user) {
     return false;
 }
 
-static void run_auth(struct call *call) {
+static void run_auth(struct call *call)
+{
     if (call->argc > 3) {
         call_syntax_error(call);
     } else if (call->argc == 2) {
-        call_error(call, "ERR AUTH <password> called without any password configured for the default user. Are you sure "
-                         "your configuration is correct?");
+        call_error(call,
+                   "ERR AUTH <password> called without any password configured for the default user. Are you sure "
+                   "your configuration is correct?");
     } else if (check_password(call, call->argv[1])) {
         call_ok(call);
     }
 }
 
-static void hello_reply(struct call *call) {
+static void hello_reply(struct call *call)
+{
     struct sessions *owner = call->session->owner;
     struct resp_buffer *out = call->out;
     bool leader = replica_leader(node_replica(owner->node)) == owner->config->id;
@@ -86,7 +96,8 @@ static void hello_reply(struct call *call) {
     resp_write_array(out, 0);
 }
 
-static void run_hello(struct call *call) {
+static void run_hello(struct call *call)
+{
     const struct iovec *argv = call->argv;
     int64_t version = call->session->proto;
     const struct iovec *name = NULL;

@@ -15,7 +15,8 @@
 #define DEBUG_SLEEP_MAX_S 600.0
 #define WAIT_POLL_MS 2u
 
-static void role_leader(struct call *call, const struct replica_info *info, const struct member *members, unsigned n) {
+static void role_leader(struct call *call, const struct replica_info *info, const struct member *members, unsigned n)
+{
     char text[32];
     unsigned connected = 0;
     for (unsigned i = 0; i < n; i++) {
@@ -38,7 +39,8 @@ static void role_leader(struct call *call, const struct replica_info *info, cons
     }
 }
 
-static void run_role(struct call *call) {
+static void run_role(struct call *call)
+{
     struct replica_info info;
     struct member members[REPLICA_SERVERS_MAX];
     const struct member *leader = NULL;
@@ -58,17 +60,20 @@ static void run_role(struct call *call) {
     resp_write_integer(call->out, leader != NULL ? (int64_t)info.applied : -1);
 }
 
-static void run_readonly(struct call *call) {
+static void run_readonly(struct call *call)
+{
     call->session->readonly = true;
     call_ok(call);
 }
 
-static void run_readwrite(struct call *call) {
+static void run_readwrite(struct call *call)
+{
     call->session->readonly = false;
     call_ok(call);
 }
 
-static void run_time(struct call *call) {
+static void run_time(struct call *call)
+{
     struct timespec now;
     char text[32];
     (void)clock_gettime(CLOCK_REALTIME, &now);
@@ -79,13 +84,15 @@ static void run_time(struct call *call) {
     call_bulk_text(call, text);
 }
 
-/* --- WAIT ---------------------------------------------------------------------------------------------------------------
- * Every write that was answered is on a majority already, so WAIT only has to look further when more are asked for. It is
- * answered once all earlier commands of its session are; the leader then watches how far the others are, until enough have
- * everything or the time is over. Another node can't see that and answers with what the majority guarantees. */
+/* --- WAIT
+ * --------------------------------------------------------------------------------------------------------------- Every
+ * write that was answered is on a majority already, so WAIT only has to look further when more are asked for. It is
+ * answered once all earlier commands of its session are; the leader then watches how far the others are, until enough
+ * have everything or the time is over. Another node can't see that and answers with what the majority guarantees. */
 
 /* Replicas, besides the leader, that are known to hold the log up to `index`. */
-static uint64_t wait_replicas(struct sessions *owner, uint64_t index) {
+static uint64_t wait_replicas(struct sessions *owner, uint64_t index)
+{
     struct replica_info info;
     struct member members[REPLICA_SERVERS_MAX];
     uint64_t voters = 0;
@@ -99,7 +106,8 @@ static uint64_t wait_replicas(struct sessions *owner, uint64_t index) {
     return seen > guaranteed ? seen : guaranteed;
 }
 
-void wait_forget(struct session *session) {
+void wait_forget(struct session *session)
+{
     struct session **at = &session->owner->waiting;
     while (*at != NULL && *at != session) {
         at = &(*at)->wait_next;
@@ -110,7 +118,8 @@ void wait_forget(struct session *session) {
 }
 
 /* Answers if enough replicas have it or the time is over; else returns false. */
-static bool wait_answer(struct session *s) {
+static bool wait_answer(struct session *s)
+{
     struct sessions *owner = s->owner;
     uint64_t replicas = wait_replicas(owner, s->wait.index);
     bool leads = replica_leader(node_replica(owner->node)) == owner->config->id;
@@ -124,7 +133,8 @@ static bool wait_answer(struct session *s) {
     return true;
 }
 
-static void wait_timer_cb(uv_timer_t *timer) {
+static void wait_timer_cb(uv_timer_t *timer)
+{
     struct sessions *owner = timer->data;
     struct session **at = &owner->waiting;
     while (*at != NULL) {
@@ -141,7 +151,8 @@ static void wait_timer_cb(uv_timer_t *timer) {
     }
 }
 
-static void wait_drained(struct session *s) {
+static void wait_drained(struct session *s)
+{
     struct sessions *owner = s->owner;
     struct replica_info info;
     replica_info(node_replica(owner->node), &info);
@@ -156,7 +167,8 @@ static void wait_drained(struct session *s) {
     }
 }
 
-static void run_wait(struct call *call) {
+static void run_wait(struct call *call)
+{
     struct session *s = call->session;
     int64_t replicas;
     int64_t timeout_ms;
@@ -175,13 +187,16 @@ static void run_wait(struct call *call) {
     }
 }
 
-/* --- DEBUG, SHUTDOWN, SAVE -------------------------------------------------------------------------------------------- */
+/* --- DEBUG, SHUTDOWN, SAVE
+ * -------------------------------------------------------------------------------------------- */
 
-static void run_debug(struct call *call) {
+static void run_debug(struct call *call)
+{
     char text[64];
     if (!call->session->owner->config->enable_debug_command) {
-        call_error(call, "ERR DEBUG command not allowed. Set the enable-debug-command option to yes in the configuration "
-                         "file or on the command line, and then restart the server.");
+        call_error(call,
+                   "ERR DEBUG command not allowed. Set the enable-debug-command option to yes in the configuration "
+                   "file or on the command line, and then restart the server.");
         return;
     }
     bool whole = argument_text(call->argv[1], text, sizeof text);
@@ -202,7 +217,8 @@ static void run_debug(struct call *call) {
     call_ok(call);
 }
 
-static void run_shutdown(struct call *call) {
+static void run_shutdown(struct call *call)
+{
     bool save = false;
     bool nosave = false;
     for (unsigned i = 1; i < call->argc; i++) {
@@ -229,14 +245,17 @@ static void run_shutdown(struct call *call) {
     call->session->owner->stop(call->session->owner->stop_ctx);
 }
 
-static void run_save(struct call *call) {
+static void run_save(struct call *call)
+{
     call_error(call, "ERR There is nothing to save: every acknowledged write is in the replicated log already");
 }
 
-/* --- LOCKSTEP STATUS -------------------------------------------------------------------------------------------------- */
+/* --- LOCKSTEP STATUS
+ * -------------------------------------------------------------------------------------------------- */
 
 /* Host names and addresses need no more than this of JSON's escapes; other bytes can't stand in them. */
-static void json_text(struct resp_buffer *out, const char *text) {
+static void json_text(struct resp_buffer *out, const char *text)
+{
     resp_buffer_append(out, "\"", 1);
     for (const char *c = text; *c != '\0'; c++) {
         if (*c == '"' || *c == '\\') {
@@ -249,13 +268,15 @@ static void json_text(struct resp_buffer *out, const char *text) {
     resp_buffer_append(out, "\"", 1);
 }
 
-static void json_address(struct resp_buffer *out, const char *host, unsigned port) {
+static void json_address(struct resp_buffer *out, const char *host, unsigned port)
+{
     char text[192];
     (void)snprintf(text, sizeof text, strchr(host, ':') != NULL ? "[%s]:%u" : "%s:%u", host, port);
     json_text(out, text);
 }
 
-static void status_member(struct resp_buffer *out, const struct replica_info *info, const struct member *m) {
+static void status_member(struct resp_buffer *out, const struct replica_info *info, const struct member *m)
+{
     buffer_printf(out, "{\"id\":%" PRIu64 ",\"address\":", m->id);
     json_address(out, m->host, m->port);
     buffer_printf(out, ",\"peer_address\":");
@@ -263,7 +284,8 @@ static void status_member(struct resp_buffer *out, const struct replica_info *in
     buffer_printf(out, ",\"voter\":%s,\"connected\":%s", m->voter ? "true" : "false", m->connected ? "true" : "false");
     if (m->self || info->role == REPLICA_LEADER) {
         uint64_t lag = info->last > m->match ? info->last - m->match : 0;
-        buffer_printf(out, ",\"match\":%" PRIu64 ",\"lag\":%" PRIu64 ",\"applied\":%" PRIu64, m->match, lag, m->applied);
+        buffer_printf(out, ",\"match\":%" PRIu64 ",\"lag\":%" PRIu64 ",\"applied\":%" PRIu64, m->match, lag,
+                      m->applied);
     }
     if (!m->self && info->role == REPLICA_LEADER && m->echo_age_us != UINT64_MAX) {
         buffer_printf(out, ",\"echo_age_us\":%" PRIu64 ",\"rtt_us\":%" PRIu64, m->echo_age_us, m->rtt_us);
@@ -271,7 +293,8 @@ static void status_member(struct resp_buffer *out, const struct replica_info *in
     buffer_printf(out, "}");
 }
 
-static void run_status(struct call *call) {
+static void run_status(struct call *call)
+{
     struct sessions *owner = call->session->owner;
     struct replica_info info;
     struct member members[REPLICA_SERVERS_MAX];
@@ -311,21 +334,21 @@ static void run_status(struct call *call) {
 }
 
 static const struct command lockstep_subcommands[] = {
-    {"status", 2, FAST_FLAGS, "server", REDIS_VERSION, "This node, its cluster and how far each member is, as JSON", "O(1)",
-     "", run_status, NULL},
+    {"status", 2, FAST_FLAGS, "server", REDIS_VERSION, "This node, its cluster and how far each member is, as JSON",
+     "O(1)", "", run_status, NULL},
     {.name = NULL},
 };
 
 const struct command command_family_server[] = {
     {"role", 1, FAST_FLAGS | COMMAND_NOSCRIPT, "server", "2.8.12",
      "Return the role of the instance in the context of replication", "O(1)", "", run_role, NULL},
-    {"readonly", 1, FAST_FLAGS, "cluster", "3.0.0",
-     "Enables read queries for a connection to a cluster replica node", "O(1)", "", run_readonly, NULL},
-    {"readwrite", 1, FAST_FLAGS, "cluster", "3.0.0",
-     "Disables read queries for a connection to a cluster replica node", "O(1)", "", run_readwrite, NULL},
+    {"readonly", 1, FAST_FLAGS, "cluster", "3.0.0", "Enables read queries for a connection to a cluster replica node",
+     "O(1)", "", run_readonly, NULL},
+    {"readwrite", 1, FAST_FLAGS, "cluster", "3.0.0", "Disables read queries for a connection to a cluster replica node",
+     "O(1)", "", run_readwrite, NULL},
     {"wait", 3, COMMAND_NOSCRIPT, "generic", "3.0.0",
-     "Wait for the synchronous replication of all the write commands sent in the context of the current connection", "O(1)",
-     "", run_wait, NULL},
+     "Wait for the synchronous replication of all the write commands sent in the context of the current connection",
+     "O(1)", "", run_wait, NULL},
     {"time", 1, FAST_FLAGS, "server", "2.6.0", "Return the current server time", "O(1)", "", run_time, NULL},
     {"debug", -2, ADMIN_FLAGS, "server", "1.0.0", "A container for debugging commands", "Depends on subcommand.", "",
      run_debug, NULL},

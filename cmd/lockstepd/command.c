@@ -25,7 +25,8 @@ static const struct command *const families[] = {
 };
 
 /* Setting bit 5 folds the case of letters; that it also maps some other bytes onto each other costs nothing here. */
-static uint32_t name_hash(const unsigned char *name, size_t len) {
+static uint32_t name_hash(const unsigned char *name, size_t len)
+{
     uint32_t hash = 2166136261u;
     for (size_t i = 0; i < len; i++) {
         hash = (hash ^ (name[i] | 0x20u)) * 16777619u;
@@ -33,7 +34,8 @@ static uint32_t name_hash(const unsigned char *name, size_t len) {
     return hash ^ (hash >> 15);
 }
 
-const struct command_entry *command_index_find(const struct command_index *index, const void *name, size_t len) {
+const struct command_entry *command_index_find(const struct command_index *index, const void *name, size_t len)
+{
     for (uint32_t slot = name_hash(name, len);; slot++) {
         const struct command_entry *entry = index->slots[slot % INDEX_SLOTS];
         if (entry == NULL || (entry->name_len == len && strncasecmp(entry->name, name, len) == 0)) {
@@ -42,7 +44,8 @@ const struct command_entry *command_index_find(const struct command_index *index
     }
 }
 
-static struct command_entry *index_add(struct command_index *index, const char *name, int arity) {
+static struct command_entry *index_add(struct command_index *index, const char *name, int arity)
+{
     size_t len = strlen(name);
     const struct command_entry *found = command_index_find(index, name, len);
     if (found != NULL) {
@@ -59,7 +62,8 @@ static struct command_entry *index_add(struct command_index *index, const char *
     return entry;
 }
 
-struct command_index *command_index_new(void) {
+struct command_index *command_index_new(void)
+{
     struct command_index *index = calloc(1, sizeof *index);
     if (index == NULL) {
         return NULL;
@@ -78,19 +82,23 @@ struct command_index *command_index_new(void) {
     return index;
 }
 
-void command_index_free(struct command_index *index) {
+void command_index_free(struct command_index *index)
+{
     free(index);
 }
 
-const struct command_entry *command_index_at(const struct command_index *index, unsigned i) {
+const struct command_entry *command_index_at(const struct command_index *index, unsigned i)
+{
     return i < index->count ? &index->entries[i] : NULL;
 }
 
-bool command_hidden(const struct command_entry *entry) {
+bool command_hidden(const struct command_entry *entry)
+{
     return strchr(entry->name, '.') != NULL || (entry->local != NULL && (entry->local->flags & COMMAND_HIDDEN) != 0);
 }
 
-const struct command *command_find_sub(const struct command *command, struct iovec name) {
+const struct command *command_find_sub(const struct command *command, struct iovec name)
+{
     for (const struct command *sub = command->subcommands; sub != NULL && sub->name != NULL; sub++) {
         if (argument_is(name, sub->name)) {
             return sub;
@@ -99,7 +107,8 @@ const struct command *command_find_sub(const struct command *command, struct iov
     return NULL;
 }
 
-static void upper_case(char *to, size_t capacity, const char *from) {
+static void upper_case(char *to, size_t capacity, const char *from)
+{
     size_t i = 0;
     for (; from[i] != '\0' && i < capacity - 1; i++) {
         to[i] = (char)toupper((unsigned char)from[i]);
@@ -107,7 +116,8 @@ static void upper_case(char *to, size_t capacity, const char *from) {
     to[i] = '\0';
 }
 
-static void command_help(const struct command *command, struct call *call) {
+static void command_help(const struct command *command, struct call *call)
+{
     char name[32];
     char line[256];
     size_t lines = 3;
@@ -129,7 +139,8 @@ static void command_help(const struct command *command, struct call *call) {
     resp_write_status(call->out, "    Print this help.");
 }
 
-void command_run(const struct command *command, struct call *call) {
+void command_run(const struct command *command, struct call *call)
+{
     if (command->run != NULL) {
         command->run(call);
         return;
@@ -151,7 +162,8 @@ void command_run(const struct command *command, struct call *call) {
     }
 }
 
-void call_error(struct call *call, const char *format, ...) {
+void call_error(struct call *call, const char *format, ...)
+{
     char text[ERROR_TEXT_MAX];
     va_list arguments;
     va_start(arguments, format);
@@ -161,23 +173,28 @@ void call_error(struct call *call, const char *format, ...) {
     resp_write_error(call->out, text, len);
 }
 
-void call_ok(struct call *call) {
+void call_ok(struct call *call)
+{
     resp_write_status(call->out, "OK");
 }
 
-void call_bulk_text(struct call *call, const char *text) {
+void call_bulk_text(struct call *call, const char *text)
+{
     resp_write_bulk(call->out, text, strlen(text));
 }
 
-void call_syntax_error(struct call *call) {
+void call_syntax_error(struct call *call)
+{
     call_error(call, "ERR syntax error");
 }
 
-void call_not_integer(struct call *call) {
+void call_not_integer(struct call *call)
+{
     call_error(call, "ERR value is not an integer or out of range");
 }
 
-void call_text(struct call *call, const struct resp_buffer *text) {
+void call_text(struct call *call, const struct resp_buffer *text)
+{
     if (text->failed) {
         call_error(call, "ERR out of memory");
         return;
@@ -185,13 +202,15 @@ void call_text(struct call *call, const struct resp_buffer *text) {
     resp_write_verbatim(call->out, call->proto, "txt", text->data, text->len);
 }
 
-void reply_wrong_arity(struct resp_buffer *out, const char *name) {
+void reply_wrong_arity(struct resp_buffer *out, const char *name)
+{
     char text[ERROR_TEXT_MAX];
     int n = snprintf(text, sizeof text, "ERR wrong number of arguments for '%.100s' command", name);
     resp_write_error(out, text, n < 0 ? 0 : (size_t)n);
 }
 
-void reply_unknown_command(struct resp_buffer *out, const struct iovec *argv, unsigned argc) {
+void reply_unknown_command(struct resp_buffer *out, const struct iovec *argv, unsigned argc)
+{
     enum { SHOWN = 128 }; /* bytes of the name, and of all arguments with their quotes: Redis's rule */
     char text[ERROR_TEXT_MAX];
     char name[SHOWN + 1];
@@ -209,12 +228,14 @@ void reply_unknown_command(struct resp_buffer *out, const struct iovec *argv, un
     resp_write_error(out, text, len);
 }
 
-bool argument_is(struct iovec argument, const char *word) {
+bool argument_is(struct iovec argument, const char *word)
+{
     size_t len = strlen(word);
     return argument.iov_len == len && strncasecmp(argument.iov_base, word, len) == 0;
 }
 
-bool argument_integer(struct iovec argument, int64_t *value) {
+bool argument_integer(struct iovec argument, int64_t *value)
+{
     const char *text = argument.iov_base;
     size_t len = argument.iov_len;
     bool negative = len > 0 && text[0] == '-';
@@ -238,7 +259,8 @@ bool argument_integer(struct iovec argument, int64_t *value) {
     return true;
 }
 
-bool argument_text(struct iovec argument, char *text, size_t capacity) {
+bool argument_text(struct iovec argument, char *text, size_t capacity)
+{
     assert(capacity > 0);
     const char *nul = memchr(argument.iov_base, '\0', argument.iov_len);
     size_t len = nul != NULL ? (size_t)(nul - (const char *)argument.iov_base) : argument.iov_len;
@@ -249,7 +271,8 @@ bool argument_text(struct iovec argument, char *text, size_t capacity) {
     return whole;
 }
 
-void buffer_printf(struct resp_buffer *buffer, const char *format, ...) {
+void buffer_printf(struct resp_buffer *buffer, const char *format, ...)
+{
     char text[1024];
     va_list arguments;
     va_start(arguments, format);

@@ -1,5 +1,5 @@
-/* Inside lockstepd: commands that a node answers by itself (connection, admin), one table per family beside its code, and
- * the index over these and the store's commands. Knows nothing of how replies find their place (session.c). */
+/* Inside lockstepd: commands that a node answers by itself (connection, admin), one table per family beside its code,
+ * and the index over these and the store's commands. Knows nothing of how replies find their place (session.c). */
 #ifndef LOCKSTEP_COMMAND_H
 #define LOCKSTEP_COMMAND_H
 
@@ -78,7 +78,8 @@ const struct command_entry *command_index_find(const struct command_index *index
 const struct command_entry *command_index_at(const struct command_index *index, unsigned i);
 bool command_hidden(const struct command_entry *entry);
 
-static inline bool command_arity_ok(int arity, unsigned argc) {
+static inline bool command_arity_ok(int arity, unsigned argc)
+{
     return arity >= 0 ? argc == (unsigned)arity : argc >= (unsigned)-arity;
 }
 
@@ -100,7 +101,7 @@ void reply_wrong_arity(struct resp_buffer *out, const char *name);
 void reply_unknown_command(struct resp_buffer *out, const struct iovec *argv, unsigned argc);
 
 /* Arguments. */
-bool argument_is(struct iovec argument, const char *word); /* case-insensitive */
+bool argument_is(struct iovec argument, const char *word);    /* case-insensitive */
 bool argument_integer(struct iovec argument, int64_t *value); /* Redis's rules: no blanks, no plus sign */
 /* Copies into text (capacity > 0), cut if longer, NUL-terminated; returns false if it was cut or holds a NUL byte. */
 bool argument_text(struct iovec argument, char *text, size_t capacity);

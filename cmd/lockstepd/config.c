@@ -38,8 +38,7 @@ static const struct config_option options[] = {
      "ms between heartbeats, at most a third of election-timeout-ms; 0: a tenth of it"},
     {"maxmemory", CONFIG_SIZE64, FIELD(maxmemory), 0, 1024 * TIB, "0", true,
      "logical bytes of keys and values above which growing writes get -OOM; 0: no limit"},
-    {"wal-segment-size", CONFIG_SIZE64, FIELD(wal_segment_bytes), MIB, 4 * GIB, "16mb", false,
-     "size of one log file"},
+    {"wal-segment-size", CONFIG_SIZE64, FIELD(wal_segment_bytes), MIB, 4 * GIB, "16mb", false, "size of one log file"},
     {"disk-reserve", CONFIG_SIZE64, FIELD(space_reserve_bytes), 0, 1024 * TIB, "64mb", false,
      "writes get -NOSPACE when less disk than this is free"},
     {"inflight-limit", CONFIG_SIZE64, FIELD(inflight_bytes), MIB, 64 * GIB, "16mb", false,
@@ -65,18 +64,21 @@ static const struct config_option options[] = {
      "seconds between TCP keep-alives to clients; 0: off"},
     {"enable-debug-command", CONFIG_BOOL, FIELD(enable_debug_command), 0, 0, "no", false, "allow DEBUG SLEEP"},
     {"loglevel", CONFIG_LEVEL, FIELD(loglevel), 0, 0, "info", true, "error, warning, info or debug"},
-    {"logfile", CONFIG_TEXT, FIELD(logfile), 0, 4000, "", false, "log to this file (SIGHUP opens it anew); empty: stderr"},
+    {"logfile", CONFIG_TEXT, FIELD(logfile), 0, 4000, "", false,
+     "log to this file (SIGHUP opens it anew); empty: stderr"},
     {"pidfile", CONFIG_TEXT, FIELD(pidfile), 0, 4000, "", false, "write the process id to this file; empty: none"},
 };
 #define OPTIONS (sizeof options / sizeof options[0])
 
 static_assert(OPTIONS <= 64, "config.given has one bit per option");
 
-const struct config_option *config_option_at(unsigned i) {
+const struct config_option *config_option_at(unsigned i)
+{
     return i < OPTIONS ? &options[i] : NULL;
 }
 
-const struct config_option *config_option_find(const char *name) {
+const struct config_option *config_option_find(const char *name)
+{
     for (size_t i = 0; i < OPTIONS; i++) {
         if (strcmp(options[i].name, name) == 0) {
             return &options[i];
@@ -85,21 +87,25 @@ const struct config_option *config_option_find(const char *name) {
     return NULL;
 }
 
-static void *config_field(const struct config *config, const struct config_option *option) {
+static void *config_field(const struct config *config, const struct config_option *option)
+{
     return (char *)(uintptr_t)config + option->offset;
 }
 
-static uint64_t config_bit(const struct config_option *option) {
+static uint64_t config_bit(const struct config_option *option)
+{
     return UINT64_C(1) << (option - options);
 }
 
-static bool config_given(const struct config *config, const char *name) {
+static bool config_given(const struct config *config, const char *name)
+{
     const struct config_option *option = config_option_find(name);
     assert(option != NULL);
     return (config->given & config_bit(option)) != 0;
 }
 
-static bool parse_digits(const char **text, uint64_t *number) {
+static bool parse_digits(const char **text, uint64_t *number)
+{
     uint64_t n = 0;
     const char *c = *text;
     if (*c < '0' || *c > '9') {
@@ -117,12 +123,19 @@ static bool parse_digits(const char **text, uint64_t *number) {
     return true;
 }
 
-bool config_parse_size(const char *text, uint64_t *size) {
+bool config_parse_size(const char *text, uint64_t *size)
+{
     static const struct {
         const char *unit;
         uint64_t factor;
-    } units[] = {{"", 1},           {"b", 1},     {"k", 1000}, {"kb", KIB}, {"m", 1000 * 1000},
-                 {"mb", MIB},       {"gb", GIB},  {"g", UINT64_C(1000) * 1000 * 1000}};
+    } units[] = {{"", 1},
+                 {"b", 1},
+                 {"k", 1000},
+                 {"kb", KIB},
+                 {"m", 1000 * 1000},
+                 {"mb", MIB},
+                 {"gb", GIB},
+                 {"g", UINT64_C(1000) * 1000 * 1000}};
     uint64_t number;
     if (!parse_digits(&text, &number)) {
         return false;
@@ -139,7 +152,8 @@ bool config_parse_size(const char *text, uint64_t *size) {
     return false;
 }
 
-static bool parse_port(const char *text, unsigned *port) {
+static bool parse_port(const char *text, unsigned *port)
+{
     uint64_t number;
     if (!parse_digits(&text, &number) || *text != '\0' || number == 0 || number > PORT_MAX) {
         return false;
@@ -149,7 +163,8 @@ static bool parse_port(const char *text, unsigned *port) {
 }
 
 /* Cuts "HOST:PORT[:PEERPORT]" in place; false if it has another shape. */
-static bool split_address(char *text, char **host, char **port, char **peer_port) {
+static bool split_address(char *text, char **host, char **port, char **peer_port)
+{
     char *end = text;
     *host = text;
     if (*text == '[') {
@@ -174,7 +189,8 @@ static bool split_address(char *text, char **host, char **port, char **peer_port
     return **host != '\0';
 }
 
-bool config_parse_member(const char *text, struct config_member *member, char *error) {
+bool config_parse_member(const char *text, struct config_member *member, char *error)
+{
     static const char shape[] = "a member is written ID HOST:PORT[:PEERPORT], for example 1 10.0.0.1:7379 or "
                                 "2 [fd00::2]:7379:17379";
     struct config_member m = {0};
@@ -209,15 +225,16 @@ bool config_parse_member(const char *text, struct config_member *member, char *e
     return true;
 }
 
-static bool config_set_number(struct config *config, const struct config_option *option, const char *value,
-                              char *error) {
+static bool config_set_number(struct config *config, const struct config_option *option, const char *value, char *error)
+{
     bool is_size = option->type == CONFIG_SIZE32 || option->type == CONFIG_SIZE64;
     uint64_t number = 0;
     const char *rest = value;
     bool ok = is_size ? config_parse_size(value, &number) : parse_digits(&rest, &number) && *rest == '\0';
     if (!ok || number < option->min || number > option->max) {
-        (void)snprintf(error, CONFIG_ERROR_MAX, "bad value '%.100s' for %s: allowed is a %s from %" PRIu64 " to %" PRIu64,
-                       value, option->name, is_size ? "size (such as 64mb)" : "number", option->min, option->max);
+        (void)snprintf(error, CONFIG_ERROR_MAX,
+                       "bad value '%.100s' for %s: allowed is a %s from %" PRIu64 " to %" PRIu64, value, option->name,
+                       is_size ? "size (such as 64mb)" : "number", option->min, option->max);
         return false;
     }
     if (option->type == CONFIG_NUMBER32 || option->type == CONFIG_SIZE32) {
@@ -228,16 +245,19 @@ static bool config_set_number(struct config *config, const struct config_option 
     return true;
 }
 
-static bool config_set_text(struct config *config, const struct config_option *option, const char *value, char *error) {
+static bool config_set_text(struct config *config, const struct config_option *option, const char *value, char *error)
+{
     size_t len = strlen(value);
     if (len < option->min || len > option->max) {
-        (void)snprintf(error, CONFIG_ERROR_MAX, "bad value for %s: allowed is a text of %" PRIu64 " to %" PRIu64 " bytes",
-                       option->name, option->min, option->max);
+        (void)snprintf(error, CONFIG_ERROR_MAX,
+                       "bad value for %s: allowed is a text of %" PRIu64 " to %" PRIu64 " bytes", option->name,
+                       option->min, option->max);
         return false;
     }
     for (const char *c = value; *c != '\0'; c++) {
         if (iscntrl((unsigned char)*c)) {
-            (void)snprintf(error, CONFIG_ERROR_MAX, "bad value for %s: control characters are not allowed", option->name);
+            (void)snprintf(error, CONFIG_ERROR_MAX, "bad value for %s: control characters are not allowed",
+                           option->name);
             return false;
         }
     }
@@ -252,7 +272,8 @@ static bool config_set_text(struct config *config, const struct config_option *o
     return true;
 }
 
-static bool config_set_level(struct config *config, const char *value, char *error) {
+static bool config_set_level(struct config *config, const char *value, char *error)
+{
     for (int level = LOG_LEVEL_ERROR; level <= LOG_LEVEL_DEBUG; level++) {
         if (strcasecmp(value, log_level_name(level)) == 0) {
             config->loglevel = level;
@@ -264,17 +285,20 @@ static bool config_set_level(struct config *config, const char *value, char *err
     return false;
 }
 
-static bool config_set_bool(struct config *config, const struct config_option *option, const char *value, char *error) {
+static bool config_set_bool(struct config *config, const struct config_option *option, const char *value, char *error)
+{
     bool yes = strcasecmp(value, "yes") == 0;
     if (!yes && strcasecmp(value, "no") != 0) {
-        (void)snprintf(error, CONFIG_ERROR_MAX, "bad value '%.100s' for %s: allowed are yes and no", value, option->name);
+        (void)snprintf(error, CONFIG_ERROR_MAX, "bad value '%.100s' for %s: allowed are yes and no", value,
+                       option->name);
         return false;
     }
     *(bool *)config_field(config, option) = yes;
     return true;
 }
 
-static bool config_add_member(struct config *config, const char *value, char *error) {
+static bool config_add_member(struct config *config, const char *value, char *error)
+{
     if (config->n_members == REPLICA_SERVERS_MAX) {
         (void)snprintf(error, CONFIG_ERROR_MAX, "more than %u members", REPLICA_SERVERS_MAX);
         return false;
@@ -286,7 +310,8 @@ static bool config_add_member(struct config *config, const char *value, char *er
     return true;
 }
 
-bool config_set(struct config *config, const struct config_option *option, const char *value, char *error) {
+bool config_set(struct config *config, const struct config_option *option, const char *value, char *error)
+{
     bool ok = false;
     switch (option->type) {
     case CONFIG_NUMBER32:
@@ -314,7 +339,8 @@ bool config_set(struct config *config, const struct config_option *option, const
     return ok;
 }
 
-static size_t config_get_members(const struct config *config, char *text, size_t capacity) {
+static size_t config_get_members(const struct config *config, char *text, size_t capacity)
+{
     size_t len = 0;
     text[0] = '\0';
     for (unsigned i = 0; i < config->n_members; i++) {
@@ -330,7 +356,8 @@ static size_t config_get_members(const struct config *config, char *text, size_t
     return len;
 }
 
-size_t config_get(const struct config *config, const struct config_option *option, char *text, size_t capacity) {
+size_t config_get(const struct config *config, const struct config_option *option, char *text, size_t capacity)
+{
     assert(capacity > 0);
     const void *field = config_field(config, option);
     const char *value = NULL;
@@ -361,7 +388,8 @@ size_t config_get(const struct config *config, const struct config_option *optio
     return len < capacity ? len : capacity - 1;
 }
 
-bool config_init(struct config *config) {
+bool config_init(struct config *config)
+{
     char error[CONFIG_ERROR_MAX];
     *config = (struct config){0};
     for (size_t i = 0; i < OPTIONS; i++) {
@@ -375,7 +403,8 @@ bool config_init(struct config *config) {
     return true;
 }
 
-void config_fini(struct config *config) {
+void config_fini(struct config *config)
+{
     for (size_t i = 0; i < OPTIONS; i++) {
         if (options[i].type == CONFIG_TEXT) {
             char **field = config_field(config, &options[i]);
@@ -385,7 +414,8 @@ void config_fini(struct config *config) {
     }
 }
 
-static bool check_members(const struct config *config, const struct config_member **own, char *error) {
+static bool check_members(const struct config *config, const struct config_member **own, char *error)
+{
     *own = NULL;
     for (unsigned i = 0; i < config->n_members; i++) {
         const struct config_member *a = &config->members[i];
@@ -393,7 +423,8 @@ static bool check_members(const struct config *config, const struct config_membe
             *own = a;
         }
         if (a->port == a->peer_port) {
-            (void)snprintf(error, CONFIG_ERROR_MAX, "member %" PRIu64 " has the same port for clients and nodes", a->id);
+            (void)snprintf(error, CONFIG_ERROR_MAX, "member %" PRIu64 " has the same port for clients and nodes",
+                           a->id);
             return false;
         }
         for (unsigned j = 0; j < i; j++) {
@@ -404,8 +435,8 @@ static bool check_members(const struct config *config, const struct config_membe
             }
             if (strcasecmp(a->host, b->host) == 0 && (a->port == b->port || a->port == b->peer_port ||
                                                       a->peer_port == b->port || a->peer_port == b->peer_port)) {
-                (void)snprintf(error, CONFIG_ERROR_MAX, "members %" PRIu64 " and %" PRIu64 " share an address and a port",
-                               b->id, a->id);
+                (void)snprintf(error, CONFIG_ERROR_MAX,
+                               "members %" PRIu64 " and %" PRIu64 " share an address and a port", b->id, a->id);
                 return false;
             }
         }
@@ -421,7 +452,8 @@ static bool check_members(const struct config *config, const struct config_membe
     return true;
 }
 
-bool config_finish(struct config *config, char *error) {
+bool config_finish(struct config *config, char *error)
+{
     const struct config_member *own;
     if (!check_members(config, &own, error)) {
         return false;

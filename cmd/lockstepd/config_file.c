@@ -1,7 +1,7 @@
 /* The configuration file and the flags: `name value` lines, `--name value` arguments.
  *
- * The format is Redis's: a name, white space, the rest of the line. A value may stand in double quotes (with \" \\ \n \t
- * and \xHH inside) or in single quotes. A # starts a comment where a name or, after white space, the end of a value
+ * The format is Redis's: a name, white space, the rest of the line. A value may stand in double quotes (with \" \\ \n
+ * \t and \xHH inside) or in single quotes. A # starts a comment where a name or, after white space, the end of a value
  * would stand. Own code rather than a library: the grammar is one line long, and users know it. */
 #include <errno.h>
 #include <stdio.h>
@@ -20,11 +20,13 @@ struct source {
     uint64_t seen; /* options that this input has set, as bits */
 };
 
-static bool is_blank(char c) {
+static bool is_blank(char c)
+{
     return c == ' ' || c == '\t' || c == '\r';
 }
 
-static int hex_digit(char c) {
+static int hex_digit(char c)
+{
     if (c >= '0' && c <= '9') {
         return c - '0';
     }
@@ -35,7 +37,8 @@ static int hex_digit(char c) {
 }
 
 /* One escape of a double-quoted text; `*at` stands behind the backslash and is moved on. Returns -1 if it is bad. */
-static int unescape(const char **at, const char *end) {
+static int unescape(const char **at, const char *end)
+{
     if (*at == end) {
         return -1;
     }
@@ -60,7 +63,8 @@ static int unescape(const char **at, const char *end) {
 }
 
 /* A quoted text from `*at` on, which stands at its opening quote. Returns what is wrong, or NULL. */
-static const char *read_quoted(const char **at, const char *end, char *value, size_t *len) {
+static const char *read_quoted(const char **at, const char *end, char *value, size_t *len)
+{
     char quote = *(*at)++;
     while (*at < end && **at != quote) {
         int c = (unsigned char)*(*at)++;
@@ -82,14 +86,17 @@ static const char *read_quoted(const char **at, const char *end, char *value, si
     return NULL;
 }
 
-static void skip_blanks(const char **at, const char *end) {
+static void skip_blanks(const char **at, const char *end)
+{
     while (*at < end && is_blank(**at)) {
         (*at)++;
     }
 }
 
-/* The value: the rest of the line up to a comment, words separated by one space each. Returns what is wrong, or NULL. */
-static const char *read_value(const char *at, const char *end, char *value) {
+/* The value: the rest of the line up to a comment, words separated by one space each. Returns what is wrong, or NULL.
+ */
+static const char *read_value(const char *at, const char *end, char *value)
+{
     size_t len = 0;
     const char *wrong = NULL;
     bool first = true;
@@ -119,16 +126,18 @@ static const char *read_value(const char *at, const char *end, char *value) {
     return first ? "value is missing" : NULL;
 }
 
-static void unknown_option(const char *name, size_t len, char *error) {
-    size_t at = (size_t)snprintf(error, CONFIG_ERROR_MAX, "unknown option '%.*s', allowed are:",
-                                 (int)(len < 64 ? len : 64), name);
+static void unknown_option(const char *name, size_t len, char *error)
+{
+    size_t at = (size_t)snprintf(error, CONFIG_ERROR_MAX,
+                                 "unknown option '%.*s', allowed are:", (int)(len < 64 ? len : 64), name);
     const struct config_option *option;
     for (unsigned i = 0; (option = config_option_at(i)) != NULL && at < CONFIG_ERROR_MAX; i++) {
         at += (size_t)snprintf(error + at, CONFIG_ERROR_MAX - at, " %s", option->name);
     }
 }
 
-static const struct config_option *find_option(const char *name, size_t len, char *error) {
+static const struct config_option *find_option(const char *name, size_t len, char *error)
+{
     char copy[64];
     const struct config_option *option = NULL;
     if (len < sizeof copy && memchr(name, '\0', len) == NULL) {
@@ -142,14 +151,16 @@ static const struct config_option *find_option(const char *name, size_t len, cha
     return option;
 }
 
-static unsigned option_index(const struct config_option *option) {
+static unsigned option_index(const struct config_option *option)
+{
     return (unsigned)(option - config_option_at(0));
 }
 
 /* Store a value of an input in which each option but `member` may stand once. Members of this input replace those of an
  * earlier one: they are one list. */
 static bool set_once(struct config *config, struct source *source, const struct config_option *option,
-                     const char *value, char *error) {
+                     const char *value, char *error)
+{
     uint64_t bit = UINT64_C(1) << option_index(option);
     bool again = (source->seen & bit) != 0;
     if (again && option->type != CONFIG_MEMBER) {
@@ -163,7 +174,8 @@ static bool set_once(struct config *config, struct source *source, const struct 
     return config_set(config, option, value, error);
 }
 
-static bool read_line(struct config *config, struct source *source, const char *at, const char *end, char *error) {
+static bool read_line(struct config *config, struct source *source, const char *at, const char *end, char *error)
+{
     char value[VALUE_BYTES_MAX];
     skip_blanks(&at, end);
     if (at == end || *at == '#') {
@@ -185,7 +197,8 @@ static bool read_line(struct config *config, struct source *source, const char *
     return set_once(config, source, option, value, error);
 }
 
-bool config_read_text(struct config *config, const char *name, const char *text, size_t len, char *error) {
+bool config_read_text(struct config *config, const char *name, const char *text, size_t len, char *error)
+{
     struct source source = {.name = name, .line = 0, .seen = 0};
     const char *end = text + len;
     for (const char *at = text; at < end;) {
@@ -202,7 +215,8 @@ bool config_read_text(struct config *config, const char *name, const char *text,
     return true;
 }
 
-bool config_read_file(struct config *config, const char *path, char *error) {
+bool config_read_file(struct config *config, const char *path, char *error)
+{
     FILE *file = fopen(path, "re");
     if (file == NULL) {
         (void)snprintf(error, CONFIG_ERROR_MAX, "%.500s: %s", path, strerror(errno));
@@ -225,7 +239,8 @@ bool config_read_file(struct config *config, const char *path, char *error) {
     return ok;
 }
 
-bool config_read_flags(struct config *config, int argc, char **argv, int first, char *error) {
+bool config_read_flags(struct config *config, int argc, char **argv, int first, char *error)
+{
     struct source source = {.name = "flags", .line = 0, .seen = 0};
     for (int i = first; i < argc; i++) {
         const char *flag = argv[i];

@@ -1,7 +1,7 @@
 /* INFO: what this node measures, in the sections and fields that Redis clients parse, and a section of its own.
  *
- * Fields that have no meaning here are left out, but for those that clients are known to read. A follower calls itself a
- * writable replica (slave_read_only:0): it takes writes and forwards them. */
+ * Fields that have no meaning here are left out, but for those that clients are known to read. A follower calls itself
+ * a writable replica (slave_read_only:0): it takes writes and forwards them. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +27,8 @@ struct facts {
     uint64_t uptime_ms;
 };
 
-static void facts_get(struct facts *facts, struct sessions *owner, struct resp_buffer *out) {
+static void facts_get(struct facts *facts, struct sessions *owner, struct resp_buffer *out)
+{
     facts->owner = owner;
     facts->out = out;
     facts->n_members = members_get(owner->node, &facts->replica, facts->members);
@@ -38,7 +39,8 @@ static void facts_get(struct facts *facts, struct sessions *owner, struct resp_b
 }
 
 /* Redis's short form: "1.27M". */
-static void human(char *text, size_t capacity, uint64_t bytes) {
+static void human(char *text, size_t capacity, uint64_t bytes)
+{
     static const char units[] = "KMGTP";
     double value = (double)bytes;
     int unit = -1;
@@ -53,13 +55,15 @@ static void human(char *text, size_t capacity, uint64_t bytes) {
     }
 }
 
-static void field_bytes(struct resp_buffer *out, const char *name, uint64_t bytes) {
+static void field_bytes(struct resp_buffer *out, const char *name, uint64_t bytes)
+{
     char text[32];
     human(text, sizeof text, bytes);
     buffer_printf(out, "%s:%" PRIu64 "\r\n%s_human:%s\r\n", name, bytes, name, text);
 }
 
-static void section_server(const struct facts *f) {
+static void section_server(const struct facts *f)
+{
     const struct config *config = f->owner->config;
     struct utsname host;
     struct timespec now;
@@ -78,11 +82,13 @@ static void section_server(const struct facts *f) {
     }
     buffer_printf(f->out, "%08" PRIx32 "\r\ntcp_port:%u\r\n", (uint32_t)f->replica.id, config->port);
     buffer_printf(f->out, "server_time_usec:%lld\r\n", (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
-    buffer_printf(f->out, "uptime_in_seconds:%" PRIu64 "\r\nuptime_in_days:%" PRIu64 "\r\nhz:10\r\nconfigured_hz:10\r\n",
+    buffer_printf(f->out,
+                  "uptime_in_seconds:%" PRIu64 "\r\nuptime_in_days:%" PRIu64 "\r\nhz:10\r\nconfigured_hz:10\r\n",
                   f->uptime_ms / 1000, f->uptime_ms / 86400000);
 }
 
-static void section_clients(const struct facts *f) {
+static void section_clients(const struct facts *f)
+{
     unsigned blocked = 0;
     for (const struct session *s = f->owner->first; s != NULL; s = s->next) {
         blocked += (s->paused & (SESSION_PAUSE_WAIT | SESSION_PAUSE_WATCH)) != 0 ? 1 : 0;
@@ -92,7 +98,8 @@ static void section_clients(const struct facts *f) {
     buffer_printf(f->out, "blocked_clients:%u\r\ntracking_clients:0\r\nclients_in_timeout_table:0\r\n", blocked);
 }
 
-static uint64_t resident_bytes(void) {
+static uint64_t resident_bytes(void)
+{
     unsigned long long total = 0;
     unsigned long long resident = 0;
     FILE *file = fopen("/proc/self/statm", "re");
@@ -104,7 +111,8 @@ static uint64_t resident_bytes(void) {
     return fields == 2 ? (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
-static void section_memory(const struct facts *f) {
+static void section_memory(const struct facts *f)
+{
     uint64_t stored = f->store.table_bytes + f->store.entry_bytes;
     uint64_t used = stored + f->replica.tail_bytes + f->replica.inflight_bytes;
     uint64_t resident = resident_bytes();
@@ -115,7 +123,8 @@ static void section_memory(const struct facts *f) {
     field_bytes(f->out, "used_memory", used);
     field_bytes(f->out, "used_memory_rss", resident);
     field_bytes(f->out, "used_memory_peak", f->owner->memory_peak);
-    buffer_printf(f->out, "used_memory_overhead:%" PRIu64 "\r\nused_memory_dataset:%" PRIu64 "\r\n", used - stored, stored);
+    buffer_printf(f->out, "used_memory_overhead:%" PRIu64 "\r\nused_memory_dataset:%" PRIu64 "\r\n", used - stored,
+                  stored);
     field_bytes(f->out, "total_system_memory", total);
     buffer_printf(f->out, "used_memory_lua:0\r\n");
     field_bytes(f->out, "maxmemory", f->owner->config->maxmemory);
@@ -127,29 +136,35 @@ static void section_memory(const struct facts *f) {
 }
 
 /* The log is always on, each write synced: what Redis calls AOF with appendfsync always. */
-static void section_persistence(const struct facts *f) {
-    buffer_printf(f->out, "loading:0\r\nasync_loading:0\r\nrdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:0\r\n");
+static void section_persistence(const struct facts *f)
+{
+    buffer_printf(f->out,
+                  "loading:0\r\nasync_loading:0\r\nrdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:0\r\n");
     buffer_printf(f->out, "rdb_last_bgsave_status:ok\r\naof_enabled:1\r\naof_rewrite_in_progress:0\r\n");
-    buffer_printf(f->out, "aof_last_bgrewrite_status:ok\r\naof_last_write_status:ok\r\naof_current_size:%" PRIu64 "\r\n",
+    buffer_printf(f->out,
+                  "aof_last_bgrewrite_status:ok\r\naof_last_write_status:ok\r\naof_current_size:%" PRIu64 "\r\n",
                   f->replica.wal_disk_bytes);
 }
 
-static void section_stats(const struct facts *f) {
+static void section_stats(const struct facts *f)
+{
     buffer_printf(f->out, "total_connections_received:%" PRIu64 "\r\ntotal_commands_processed:%" PRIu64 "\r\n",
                   f->server.accepted, f->owner->commands_processed);
     buffer_printf(f->out, "instantaneous_ops_per_sec:%" PRIu64 "\r\ntotal_net_input_bytes:%" PRIu64 "\r\n",
                   f->owner->ops_per_second, f->server.bytes_in);
-    buffer_printf(f->out, "total_net_output_bytes:%" PRIu64 "\r\nrejected_connections:%" PRIu64 "\r\n", f->server.bytes_out,
-                  f->server.rejected);
-    buffer_printf(f->out, "expired_keys:%" PRIu64 "\r\nevicted_keys:%" PRIu64 "\r\nevicted_clients:0\r\n", f->store.expired,
-                  f->store.evicted);
-    buffer_printf(f->out, "keyspace_hits:%" PRIu64 "\r\nkeyspace_misses:%" PRIu64 "\r\n", f->store.hits, f->store.misses);
+    buffer_printf(f->out, "total_net_output_bytes:%" PRIu64 "\r\nrejected_connections:%" PRIu64 "\r\n",
+                  f->server.bytes_out, f->server.rejected);
+    buffer_printf(f->out, "expired_keys:%" PRIu64 "\r\nevicted_keys:%" PRIu64 "\r\nevicted_clients:0\r\n",
+                  f->store.expired, f->store.evicted);
+    buffer_printf(f->out, "keyspace_hits:%" PRIu64 "\r\nkeyspace_misses:%" PRIu64 "\r\n", f->store.hits,
+                  f->store.misses);
     buffer_printf(f->out, "pubsub_channels:0\r\npubsub_patterns:0\r\nlatest_fork_usec:0\r\ntotal_forks:0\r\n");
-    buffer_printf(f->out, "protocol_errors:%" PRIu64 "\r\noutput_limit_closed:%" PRIu64 "\r\n", f->server.protocol_errors,
-                  f->server.output_limit_closed);
+    buffer_printf(f->out, "protocol_errors:%" PRIu64 "\r\noutput_limit_closed:%" PRIu64 "\r\n",
+                  f->server.protocol_errors, f->server.output_limit_closed);
 }
 
-static void replication_leader(const struct facts *f) {
+static void replication_leader(const struct facts *f)
+{
     unsigned connected = 0;
     for (unsigned i = 0; i < f->n_members; i++) {
         connected += !f->members[i].self && f->members[i].connected ? 1 : 0;
@@ -162,12 +177,13 @@ static void replication_leader(const struct facts *f) {
             continue;
         }
         uint64_t lag_s = m->echo_age_us == UINT64_MAX ? 0 : m->echo_age_us / 1000000;
-        buffer_printf(f->out, "slave%u:ip=%s,port=%u,state=online,offset=%" PRIu64 ",lag=%" PRIu64 "\r\n", number++, m->host,
-                      m->port, m->match, lag_s);
+        buffer_printf(f->out, "slave%u:ip=%s,port=%u,state=online,offset=%" PRIu64 ",lag=%" PRIu64 "\r\n", number++,
+                      m->host, m->port, m->match, lag_s);
     }
 }
 
-static void section_replication(const struct facts *f) {
+static void section_replication(const struct facts *f)
+{
     const struct member *leader = NULL;
     for (unsigned i = 0; i < f->n_members; i++) {
         leader = f->members[i].leader ? &f->members[i] : leader;
@@ -178,15 +194,18 @@ static void section_replication(const struct facts *f) {
         buffer_printf(f->out, "role:slave\r\nmaster_host:%s\r\nmaster_port:%u\r\nmaster_link_status:%s\r\n",
                       leader != NULL ? leader->host : "", leader != NULL ? leader->port : 0,
                       leader != NULL ? "up" : "down");
-        buffer_printf(f->out, "master_last_io_seconds_ago:%d\r\nmaster_sync_in_progress:0\r\n", leader != NULL ? 0 : -1);
-        buffer_printf(f->out, "slave_read_repl_offset:%" PRIu64 "\r\nslave_repl_offset:%" PRIu64 "\r\n", f->replica.applied,
-                      f->replica.applied);
-        buffer_printf(f->out, "slave_priority:100\r\nslave_read_only:0\r\nreplica_announced:1\r\nconnected_slaves:0\r\n");
+        buffer_printf(f->out, "master_last_io_seconds_ago:%d\r\nmaster_sync_in_progress:0\r\n",
+                      leader != NULL ? 0 : -1);
+        buffer_printf(f->out, "slave_read_repl_offset:%" PRIu64 "\r\nslave_repl_offset:%" PRIu64 "\r\n",
+                      f->replica.applied, f->replica.applied);
+        buffer_printf(f->out,
+                      "slave_priority:100\r\nslave_read_only:0\r\nreplica_announced:1\r\nconnected_slaves:0\r\n");
     }
     buffer_printf(f->out, "master_failover_state:no-failover\r\nmaster_repl_offset:%" PRIu64 "\r\n", f->replica.commit);
 }
 
-static void section_cpu(const struct facts *f) {
+static void section_cpu(const struct facts *f)
+{
     struct rusage self;
     (void)getrusage(RUSAGE_SELF, &self);
     buffer_printf(f->out, "used_cpu_sys:%ld.%06ld\r\nused_cpu_user:%ld.%06ld\r\n", (long)self.ru_stime.tv_sec,
@@ -194,11 +213,13 @@ static void section_cpu(const struct facts *f) {
     buffer_printf(f->out, "used_cpu_sys_children:0.000000\r\nused_cpu_user_children:0.000000\r\n");
 }
 
-static void section_cluster(const struct facts *f) {
+static void section_cluster(const struct facts *f)
+{
     buffer_printf(f->out, "cluster_enabled:%d\r\n", f->owner->config->redirect ? 1 : 0);
 }
 
-static void section_keyspace(const struct facts *f) {
+static void section_keyspace(const struct facts *f)
+{
     const struct store *store = node_store(f->owner->node);
     if (store_keys(store) > 0) {
         buffer_printf(f->out, "db0:keys=%" PRIu64 ",expires=%" PRIu64 ",avg_ttl=0\r\n", store_keys(store),
@@ -207,7 +228,8 @@ static void section_keyspace(const struct facts *f) {
 }
 
 /* One line per other member; match, lag and echoes are known to the leader alone. */
-static void lockstep_peers(const struct facts *f) {
+static void lockstep_peers(const struct facts *f)
+{
     for (unsigned i = 0; i < f->n_members; i++) {
         const struct member *m = &f->members[i];
         if (m->self) {
@@ -217,8 +239,8 @@ static void lockstep_peers(const struct facts *f) {
                       m->connected);
         if (f->replica.role == REPLICA_LEADER) {
             uint64_t lag = f->replica.last > m->match ? f->replica.last - m->match : 0;
-            buffer_printf(f->out, ",match=%" PRIu64 ",lag=%" PRIu64 ",applied=%" PRIu64 ",rtt_us=%" PRIu64, m->match, lag,
-                          m->applied, m->rtt_us);
+            buffer_printf(f->out, ",match=%" PRIu64 ",lag=%" PRIu64 ",applied=%" PRIu64 ",rtt_us=%" PRIu64, m->match,
+                          lag, m->applied, m->rtt_us);
             if (m->echo_age_us != UINT64_MAX) {
                 buffer_printf(f->out, ",echo_age_us=%" PRIu64, m->echo_age_us);
             }
@@ -228,7 +250,8 @@ static void lockstep_peers(const struct facts *f) {
 }
 
 /* No name may repeat one of another section: clients put all fields into one table. */
-static void lockstep_raft(const struct facts *f) {
+static void lockstep_raft(const struct facts *f)
+{
     const struct replica_info *r = &f->replica;
     const struct member *leader = NULL;
     for (unsigned i = 0; i < f->n_members; i++) {
@@ -241,24 +264,27 @@ static void lockstep_raft(const struct facts *f) {
     } else {
         buffer_printf(f->out, "leader:%" PRIu64 "\r\nleader_address:\r\n", r->leader);
     }
-    buffer_printf(f->out, "ready:%d\r\ncommit:%" PRIu64 "\r\napplied:%" PRIu64 "\r\nlast:%" PRIu64 "\r\n", r->ready, r->commit,
-                  r->applied, r->last);
-    buffer_printf(f->out, "stored:%" PRIu64 "\r\nfirst:%" PRIu64 "\r\nterm_start_index:%" PRIu64 "\r\n", r->stored, r->first,
-                  r->term_start_index);
-    buffer_printf(f->out, "elections:%" PRIu64 "\r\nstarts:%" PRIu64 "\r\nentries_proposed:%" PRIu64 "\r\n", r->elections,
-                  r->starts, r->entries_proposed);
-    buffer_printf(f->out, "inflight_bytes:%" PRIu64 "\r\nlog_tail_bytes:%" PRIu64 "\r\ndigest_mismatches:%" PRIu64 "\r\n",
+    buffer_printf(f->out, "ready:%d\r\ncommit:%" PRIu64 "\r\napplied:%" PRIu64 "\r\nlast:%" PRIu64 "\r\n", r->ready,
+                  r->commit, r->applied, r->last);
+    buffer_printf(f->out, "stored:%" PRIu64 "\r\nfirst:%" PRIu64 "\r\nterm_start_index:%" PRIu64 "\r\n", r->stored,
+                  r->first, r->term_start_index);
+    buffer_printf(f->out, "elections:%" PRIu64 "\r\nstarts:%" PRIu64 "\r\nentries_proposed:%" PRIu64 "\r\n",
+                  r->elections, r->starts, r->entries_proposed);
+    buffer_printf(f->out,
+                  "inflight_bytes:%" PRIu64 "\r\nlog_tail_bytes:%" PRIu64 "\r\ndigest_mismatches:%" PRIu64 "\r\n",
                   r->inflight_bytes, r->tail_bytes, r->digest_mismatches);
     buffer_printf(f->out, "frames_sent:%" PRIu64 "\r\nframes_received:%" PRIu64 "\r\nframes_dropped:%" PRIu64 "\r\n",
                   r->frames_sent, r->frames_received, r->frames_dropped);
-    buffer_printf(f->out, "wal_writes:%" PRIu64 "\r\nwal_bytes:%" PRIu64 "\r\nwal_segments:%" PRIu64 "\r\n", r->wal_writes,
-                  r->wal_bytes, r->wal_segments);
-    buffer_printf(f->out, "wal_disk_bytes:%" PRIu64 "\r\nwal_sync_last_us:%" PRIu64 "\r\nwal_sync_avg_us:%" PRIu64 "\r\n",
+    buffer_printf(f->out, "wal_writes:%" PRIu64 "\r\nwal_bytes:%" PRIu64 "\r\nwal_segments:%" PRIu64 "\r\n",
+                  r->wal_writes, r->wal_bytes, r->wal_segments);
+    buffer_printf(f->out,
+                  "wal_disk_bytes:%" PRIu64 "\r\nwal_sync_last_us:%" PRIu64 "\r\nwal_sync_avg_us:%" PRIu64 "\r\n",
                   r->wal_disk_bytes, r->wal_last_us, r->wal_ewma_us);
     buffer_printf(f->out, "wal_sync_max_us:%" PRIu64 "\r\n", r->wal_max_us);
 }
 
-static void section_lockstep(const struct facts *f) {
+static void section_lockstep(const struct facts *f)
+{
     const struct node_stats *n = &f->node;
     const struct store *store = node_store(f->owner->node);
     lockstep_raft(f);
@@ -266,9 +292,11 @@ static void section_lockstep(const struct facts *f) {
                   store_revision(store), store_time_ms(store), store_digest(store));
     buffer_printf(f->out, "commands_executed:%" PRIu64 "\r\nbatches:%" PRIu64 "\r\nbatched_commands:%" PRIu64 "\r\n",
                   n->commands_executed, n->batches, n->batched_commands);
-    buffer_printf(f->out, "batch_commands_last:%" PRIu64 "\r\nbatch_commands_avg:%.2f\r\nbatch_commands_max:%" PRIu64 "\r\n",
+    buffer_printf(f->out,
+                  "batch_commands_last:%" PRIu64 "\r\nbatch_commands_avg:%.2f\r\nbatch_commands_max:%" PRIu64 "\r\n",
                   n->batch_commands_last, n->batch_commands_ewma, n->batch_commands_max);
-    buffer_printf(f->out, "forwarded_out:%" PRIu64 "\r\nforwarded_in:%" PRIu64 "\r\n", n->forwarded_out, n->forwarded_in);
+    buffer_printf(f->out, "forwarded_out:%" PRIu64 "\r\nforwarded_in:%" PRIu64 "\r\n", n->forwarded_out,
+                  n->forwarded_in);
     buffer_printf(f->out, "reads_confirmed:%" PRIu64 "\r\nreads_riding:%" PRIu64 "\r\nread_rounds:%" PRIu64 "\r\n",
                   n->reads_confirmed, n->reads_riding, f->replica.read_rounds);
     buffer_printf(f->out, "replica_reads_confirmed:%" PRIu64 "\r\n", f->replica.reads_confirmed);
@@ -295,7 +323,8 @@ static const struct section {
     {"lockstep", "Lockstep", section_lockstep},
 };
 
-static bool section_wanted(const struct section *section, const struct call *call) {
+static bool section_wanted(const struct section *section, const struct call *call)
+{
     bool wanted = call->argc == 1;
     for (unsigned i = 1; i < call->argc && !wanted; i++) {
         wanted = argument_is(call->argv[i], section->name) || argument_is(call->argv[i], "all") ||
@@ -304,7 +333,8 @@ static bool section_wanted(const struct section *section, const struct call *cal
     return wanted;
 }
 
-static void run_info(struct call *call) {
+static void run_info(struct call *call)
+{
     struct facts facts;
     struct resp_buffer text;
     resp_buffer_init(&text);

@@ -18,7 +18,8 @@ struct log {
 
 static const struct log log_stderr = {.path = NULL, .fd = STDERR_FILENO, .level = LOG_LEVEL_INFO, .node_id = 0};
 
-const char *log_level_name(int level) {
+const char *log_level_name(int level)
+{
     static const char *const names[] = {"error", "warning", "info", "debug"};
     if (level < LOG_LEVEL_ERROR || level > LOG_LEVEL_DEBUG) {
         return "debug";
@@ -26,11 +27,13 @@ const char *log_level_name(int level) {
     return names[level];
 }
 
-static int log_open_file(const char *path) {
+static int log_open_file(const char *path)
+{
     return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
 }
 
-struct log *log_new(const char *path, int level, uint64_t node_id) {
+struct log *log_new(const char *path, int level, uint64_t node_id)
+{
     struct log *log = calloc(1, sizeof *log);
     if (log == NULL) {
         return NULL;
@@ -52,7 +55,8 @@ struct log *log_new(const char *path, int level, uint64_t node_id) {
     return log;
 }
 
-void log_free(struct log *log) {
+void log_free(struct log *log)
+{
     if (log == NULL) {
         return;
     }
@@ -63,7 +67,8 @@ void log_free(struct log *log) {
     free(log);
 }
 
-bool log_reopen(struct log *log) {
+bool log_reopen(struct log *log)
+{
     if (log->path == NULL) {
         return true;
     }
@@ -76,11 +81,13 @@ bool log_reopen(struct log *log) {
     return true;
 }
 
-void log_set_level(struct log *log, int level) {
+void log_set_level(struct log *log, int level)
+{
     log->level = level;
 }
 
-static size_t log_stamp(char *line, size_t capacity) {
+static size_t log_stamp(char *line, size_t capacity)
+{
     struct timespec now;
     struct tm parts;
     (void)clock_gettime(CLOCK_REALTIME, &now);
@@ -90,7 +97,8 @@ static size_t log_stamp(char *line, size_t capacity) {
     return len + (more > 0 ? (size_t)more : 0);
 }
 
-void log_write(struct log *log, int level, uint64_t term, const char *text) {
+void log_write(struct log *log, int level, uint64_t term, const char *text)
+{
     const struct log *to = log != NULL ? log : &log_stderr;
     if (level > to->level) {
         return;

@@ -28,21 +28,24 @@ struct program {
     bool stopping;
 };
 
-static void print_help(void) {
+static void print_help(void)
+{
     const struct config_option *option;
-    printf("Usage: lockstepd [FILE] [--OPTION VALUE]...\n"
-           "       lockstepd --help | --version\n"
-           "\n"
-           "Run one node of a Lockstep cluster. Options come from FILE, one `name value` per line, and from flags, which\n"
-           "win. With no member line the node is a cluster of its own.\n"
-           "\n"
-           "  --check-config  check FILE and flags, then exit\n"
-           "  --help, -h      show this\n"
-           "  --version, -v   show the version\n"
-           "\n"
-           "Options (default in brackets):\n");
+    printf(
+        "Usage: lockstepd [FILE] [--OPTION VALUE]...\n"
+        "       lockstepd --help | --version\n"
+        "\n"
+        "Run one node of a Lockstep cluster. Options come from FILE, one `name value` per line, and from flags, which\n"
+        "win. With no member line the node is a cluster of its own.\n"
+        "\n"
+        "  --check-config  check FILE and flags, then exit\n"
+        "  --help, -h      show this\n"
+        "  --version, -v   show the version\n"
+        "\n"
+        "Options (default in brackets):\n");
     for (unsigned i = 0; (option = config_option_at(i)) != NULL; i++) {
-        printf("  --%s [%s]\n        %s\n", option->name, option->fallback[0] != '\0' ? option->fallback : "none", option->help);
+        printf("  --%s [%s]\n        %s\n", option->name, option->fallback[0] != '\0' ? option->fallback : "none",
+               option->help);
     }
     printf("\n"
            "Signals: TERM and INT stop the node gracefully, a second one at once; HUP opens the log file anew.\n"
@@ -50,7 +53,8 @@ static void print_help(void) {
 }
 
 /* What the arguments ask for besides starting; false: nothing. */
-static bool asked_to_explain(int argc, char **argv) {
+static bool asked_to_explain(int argc, char **argv)
+{
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             print_help();
@@ -65,7 +69,8 @@ static bool asked_to_explain(int argc, char **argv) {
 }
 
 /* Takes --check-config out of argv, so that only options are left. */
-static bool take_check_flag(int *argc, char **argv) {
+static bool take_check_flag(int *argc, char **argv)
+{
     bool found = false;
     int kept = 0;
     for (int i = 0; i < *argc; i++) {
@@ -80,7 +85,8 @@ static bool take_check_flag(int *argc, char **argv) {
 }
 
 /* Returns 0 or an exit code, with a message on stderr. */
-static int read_config(struct config *config, int argc, char **argv) {
+static int read_config(struct config *config, int argc, char **argv)
+{
     char error[CONFIG_ERROR_MAX];
     int first = 1;
     if (!config_init(config)) {
@@ -105,7 +111,8 @@ static int read_config(struct config *config, int argc, char **argv) {
     return 0;
 }
 
-static void program_stop(struct program *program) {
+static void program_stop(struct program *program)
+{
     if (program->stopping) {
         return;
     }
@@ -116,7 +123,8 @@ static void program_stop(struct program *program) {
     node_stop(program->node);
 }
 
-static void signal_cb(uv_signal_t *handle, int number) {
+static void signal_cb(uv_signal_t *handle, int number)
+{
     struct program *program = handle->data;
     char text[128];
     if (number == SIGHUP) {
@@ -134,19 +142,22 @@ static void signal_cb(uv_signal_t *handle, int number) {
     program_stop(program);
 }
 
-static void shutdown_cb(uv_async_t *handle) {
+static void shutdown_cb(uv_async_t *handle)
+{
     program_stop(handle->data);
 }
 
 /* SHUTDOWN, inside a request of the node: stop it from the loop instead. */
-static void shutdown_asked(void *ctx) {
+static void shutdown_asked(void *ctx)
+{
     struct program *program = ctx;
     if (!program->stopping) {
         (void)uv_async_send(&program->shutdown);
     }
 }
 
-static int watch_signals(struct program *program) {
+static int watch_signals(struct program *program)
+{
     static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
     int status = uv_async_init(&program->loop, &program->shutdown, shutdown_cb);
     if (status != 0) {
@@ -166,7 +177,8 @@ static int watch_signals(struct program *program) {
     return 0;
 }
 
-static void close_cb(uv_handle_t *handle, void *unused) {
+static void close_cb(uv_handle_t *handle, void *unused)
+{
     (void)unused;
     if (!uv_is_closing(handle)) {
         uv_close(handle, NULL);
@@ -174,13 +186,15 @@ static void close_cb(uv_handle_t *handle, void *unused) {
 }
 
 /* Says that a file can't be made, and gives the exit code for it. */
-static int cannot_create(const char *what, const char *path, int error) {
+static int cannot_create(const char *what, const char *path, int error)
+{
     fprintf(stderr, "lockstepd: %s %s: %s\n", what, path != NULL ? path : "", strerror(error));
     return error == EACCES || error == EPERM || error == EROFS ? EX_NOPERM : EX_CANTCREAT;
 }
 
 /* Returns 0 or an exit code. */
-static int write_pidfile(const struct program *program) {
+static int write_pidfile(const struct program *program)
+{
     const char *path = program->config.pidfile;
     FILE *file = path == NULL ? NULL : fopen(path, "we");
     if (path != NULL && file == NULL) {
@@ -195,7 +209,8 @@ static int write_pidfile(const struct program *program) {
     return 0;
 }
 
-static int exit_code(int error) {
+static int exit_code(int error)
+{
     switch ((enum node_error)error) {
     case NODE_PORT:
         return EX_UNAVAILABLE;
@@ -214,7 +229,8 @@ static int exit_code(int error) {
 }
 
 /* Returns the exit code. */
-static int run(struct program *program) {
+static int run(struct program *program)
+{
     struct node_sessions callbacks;
     int status = watch_signals(program);
     if (status != 0) {
@@ -244,7 +260,8 @@ static int run(struct program *program) {
     return status == 0 ? EX_OK : exit_code(status);
 }
 
-static int run_on_loop(struct program *program) {
+static int run_on_loop(struct program *program)
+{
     int status = uv_loop_init(&program->loop);
     if (status != 0) {
         fprintf(stderr, "lockstepd: %s\n", uv_strerror(status));
@@ -257,7 +274,8 @@ static int run_on_loop(struct program *program) {
     return code;
 }
 
-static int start(struct program *program) {
+static int start(struct program *program)
+{
     struct config *config = &program->config;
     program->log = log_new(config->logfile, config->loglevel, config->id);
     if (program->log == NULL) {
@@ -275,7 +293,8 @@ static int start(struct program *program) {
     return code;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     static struct program program;
     if (asked_to_explain(argc, argv)) {
         return EX_OK;

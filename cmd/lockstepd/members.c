@@ -6,7 +6,8 @@
 #include <string.h>
 
 /* Cuts "host:port" or "[host]:port"; false if it is neither. */
-static bool parse_address(const char *text, size_t len, char *host, size_t capacity, unsigned *port) {
+static bool parse_address(const char *text, size_t len, char *host, size_t capacity, unsigned *port)
+{
     char copy[REPLICA_ADDRESS_MAX + 1];
     if (len >= sizeof copy) {
         return false;
@@ -35,7 +36,8 @@ static bool parse_address(const char *text, size_t len, char *host, size_t capac
 }
 
 /* The replicated configuration holds "peer-host:port,client-host:port". */
-static bool parse_addresses(const char *address, struct member *member) {
+static bool parse_addresses(const char *address, struct member *member)
+{
     const char *comma = strchr(address, ',');
     char peer_host[sizeof member->host];
     return comma != NULL &&
@@ -43,7 +45,8 @@ static bool parse_addresses(const char *address, struct member *member) {
            parse_address(comma + 1, strlen(comma + 1), member->host, sizeof member->host, &member->port);
 }
 
-static void address_from_config(const struct config *config, struct member *member) {
+static void address_from_config(const struct config *config, struct member *member)
+{
     for (unsigned i = 0; i < config->n_members; i++) {
         if (config->members[i].id == member->id) {
             (void)snprintf(member->host, sizeof member->host, "%s", config->members[i].host);
@@ -59,7 +62,8 @@ static void address_from_config(const struct config *config, struct member *memb
     }
 }
 
-unsigned members_get(struct node *node, struct replica_info *info, struct member members[REPLICA_SERVERS_MAX]) {
+unsigned members_get(struct node *node, struct replica_info *info, struct member members[REPLICA_SERVERS_MAX])
+{
     replica_info(node_replica(node), info);
     for (unsigned i = 0; i < info->n_servers; i++) {
         const struct replica_peer_info *peer = &info->peers[i];
@@ -87,7 +91,8 @@ unsigned members_get(struct node *node, struct replica_info *info, struct member
     return info->n_servers;
 }
 
-bool member_find(struct node *node, uint64_t id, struct member *member) {
+bool member_find(struct node *node, uint64_t id, struct member *member)
+{
     struct replica_info info;
     struct member members[REPLICA_SERVERS_MAX];
     unsigned n = members_get(node, &info, members);
@@ -100,7 +105,8 @@ bool member_find(struct node *node, uint64_t id, struct member *member) {
     return false;
 }
 
-void member_name(struct node *node, uint64_t id, char name[NODE_NAME_LEN + 1]) {
+void member_name(struct node *node, uint64_t id, char name[NODE_NAME_LEN + 1])
+{
     const uint8_t *uuid = node_cluster_uuid(node);
     (void)snprintf(name, NODE_NAME_LEN + 1, "%016" PRIx64, id);
     for (size_t i = 0; i < (NODE_NAME_LEN - 16) / 2; i++) {

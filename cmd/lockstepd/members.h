@@ -12,15 +12,15 @@ struct member {
     char host[128];
     unsigned port, peer_port;
     bool self, leader, voter;
-    bool connected;         /* this node's link to it is up */
-    uint64_t match;         /* as this node knows it: the leader knows all, others only themselves */
+    bool connected; /* this node's link to it is up */
+    uint64_t match; /* as this node knows it: the leader knows all, others only themselves */
     uint64_t applied;
     uint64_t rtt_us;
-    uint64_t echo_age_us;   /* UINT64_MAX: none */
+    uint64_t echo_age_us; /* UINT64_MAX: none */
 };
 
-/* All members, in the order of the configuration; returns their number, at most REPLICA_SERVERS_MAX. `info` is filled in
- * too. */
+/* All members, in the order of the configuration; returns their number, at most REPLICA_SERVERS_MAX. `info` is filled
+ * in too. */
 unsigned members_get(struct node *node, struct replica_info *info, struct member members[REPLICA_SERVERS_MAX]);
 /* One member; false if it is unknown. */
 bool member_find(struct node *node, uint64_t id, struct member *member);

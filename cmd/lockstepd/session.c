@@ -12,40 +12,48 @@
 
 #define CRON_MS 1000u
 
-/* --- A sink for replies that nobody wants (CLIENT REPLY OFF). ------------------------------------------------------ */
+/* --- A sink for replies that nobody wants (CLIENT REPLY OFF). ------------------------------------------------------
+ */
 
-static void discard_text(struct store_reply *r, const char *text) {
+static void discard_text(struct store_reply *r, const char *text)
+{
     (void)r;
     (void)text;
 }
 
-static void discard_bytes(struct store_reply *r, const char *text, size_t len) {
+static void discard_bytes(struct store_reply *r, const char *text, size_t len)
+{
     (void)r;
     (void)text;
     (void)len;
 }
 
-static void discard_bulk(struct store_reply *r, const void *data, size_t len) {
+static void discard_bulk(struct store_reply *r, const void *data, size_t len)
+{
     (void)r;
     (void)data;
     (void)len;
 }
 
-static void discard_integer(struct store_reply *r, int64_t value) {
+static void discard_integer(struct store_reply *r, int64_t value)
+{
     (void)r;
     (void)value;
 }
 
-static void discard_nothing(struct store_reply *r) {
+static void discard_nothing(struct store_reply *r)
+{
     (void)r;
 }
 
-static void discard_count(struct store_reply *r, size_t n) {
+static void discard_count(struct store_reply *r, size_t n)
+{
     (void)r;
     (void)n;
 }
 
-static void discard_real(struct store_reply *r, double value) {
+static void discard_real(struct store_reply *r, double value)
+{
     (void)r;
     (void)value;
 }
@@ -63,9 +71,11 @@ static const struct store_reply_ops discard_ops = {
     .real = discard_real,
 };
 
-/* --- Pausing -------------------------------------------------------------------------------------------------------- */
+/* --- Pausing --------------------------------------------------------------------------------------------------------
+ */
 
-static void congested_link(struct session *s) {
+static void congested_link(struct session *s)
+{
     s->congested_prev = NULL;
     s->congested_next = s->owner->congested;
     if (s->congested_next != NULL) {
@@ -74,7 +84,8 @@ static void congested_link(struct session *s) {
     s->owner->congested = s;
 }
 
-static void congested_unlink(struct session *s) {
+static void congested_unlink(struct session *s)
+{
     if (s->congested_prev != NULL) {
         s->congested_prev->congested_next = s->congested_next;
     } else {
@@ -85,14 +96,16 @@ static void congested_unlink(struct session *s) {
     }
 }
 
-void session_pause(struct session *s, unsigned reason) {
+void session_pause(struct session *s, unsigned reason)
+{
     if (reason == SESSION_PAUSE_CONGESTED && (s->paused & reason) == 0) {
         congested_link(s);
     }
     s->paused |= reason;
 }
 
-void session_unpause(struct session *s, unsigned reason) {
+void session_unpause(struct session *s, unsigned reason)
+{
     if ((s->paused & reason) == 0) {
         return;
     }
@@ -105,7 +118,8 @@ void session_unpause(struct session *s, unsigned reason) {
     }
 }
 
-static void sessions_relieved(void *ctx) {
+static void sessions_relieved(void *ctx)
+{
     struct sessions *owner = ctx;
     struct session *next;
     for (struct session *s = owner->congested; s != NULL; s = next) {
@@ -114,19 +128,23 @@ static void sessions_relieved(void *ctx) {
     }
 }
 
-/* --- Pending requests and the order of replies ------------------------------------------------------------------------ */
+/* --- Pending requests and the order of replies
+ * ------------------------------------------------------------------------ */
 
-static struct pending *pending_of(struct exec_request *request) {
+static struct pending *pending_of(struct exec_request *request)
+{
     return (struct pending *)request;
 }
 
 /* Where the next reply of this session goes: straight out, or behind the pending ones. */
-static struct resp_buffer *session_output(struct session *s) {
+static struct resp_buffer *session_output(struct session *s)
+{
     return s->tail != NULL ? &s->tail->after : conn_output(s->conn);
 }
 
 /* `len` reply bytes were written behind pending requests. */
-static void session_waiting(struct session *s, size_t len) {
+static void session_waiting(struct session *s, size_t len)
+{
     s->waiting_bytes += len;
     if (s->waiting_bytes > SESSION_WAITING_BYTES_MAX) {
         session_pause(s, SESSION_PAUSE_PENDING);
@@ -134,7 +152,8 @@ static void session_waiting(struct session *s, size_t len) {
 }
 
 /* An error reply in the session's next place, whether it waits there or not. */
-static void session_error(struct session *s, const char *text) {
+static void session_error(struct session *s, const char *text)
+{
     struct resp_buffer *out = session_output(s);
     size_t before = out->len;
     if (s->reply_mode == SESSION_REPLY_ON) {
@@ -145,7 +164,8 @@ static void session_error(struct session *s, const char *text) {
     }
 }
 
-static struct store_reply *pending_begin(struct exec_request *request) {
+static struct store_reply *pending_begin(struct exec_request *request)
+{
     struct pending *p = pending_of(request);
     struct session *s = p->session;
     assert(p == s->head);
@@ -159,7 +179,8 @@ static struct store_reply *pending_begin(struct exec_request *request) {
     return &s->render.reply;
 }
 
-static void pending_raw(struct exec_request *request, const void *bytes, size_t len) {
+static void pending_raw(struct exec_request *request, const void *bytes, size_t len)
+{
     struct pending *p = pending_of(request);
     struct session *s = p->session;
     assert(p == s->head);
@@ -170,7 +191,8 @@ static void pending_raw(struct exec_request *request, const void *bytes, size_t 
     }
 }
 
-static void pending_release(struct sessions *owner, struct pending *p) {
+static void pending_release(struct sessions *owner, struct pending *p)
+{
     if (p->after.capacity > 0) {
         resp_buffer_fini(&p->after);
         resp_buffer_init(&p->after);
@@ -184,7 +206,8 @@ static void pending_release(struct sessions *owner, struct pending *p) {
     owner->n_spare++;
 }
 
-static void session_free(struct session *s) {
+static void session_free(struct session *s)
+{
     free(s->name);
     free(s->lib_name);
     free(s->lib_version);
@@ -192,7 +215,8 @@ static void session_free(struct session *s) {
     free(s);
 }
 
-static void pending_flush_after(struct session *s, struct pending *p) {
+static void pending_flush_after(struct session *s, struct pending *p)
+{
     if (p->after.failed) {
         conn_close(s->conn, "out of memory");
         return;
@@ -201,7 +225,8 @@ static void pending_flush_after(struct session *s, struct pending *p) {
     s->waiting_bytes -= p->after.len;
 }
 
-static void pending_end(struct exec_request *request) {
+static void pending_end(struct exec_request *request)
+{
     struct pending *p = pending_of(request);
     struct session *s = p->session;
     assert(p == s->head);
@@ -233,7 +258,8 @@ static void pending_end(struct exec_request *request) {
     }
 }
 
-void session_when_drained(struct session *s, void (*drained)(struct session *session)) {
+void session_when_drained(struct session *s, void (*drained)(struct session *session))
+{
     s->drained = drained;
     if (s->head == NULL) {
         s->drained = NULL;
@@ -241,7 +267,8 @@ void session_when_drained(struct session *s, void (*drained)(struct session *ses
     }
 }
 
-struct pending *session_pend(struct session *s, enum pending_kind kind) {
+struct pending *session_pend(struct session *s, enum pending_kind kind)
+{
     struct sessions *owner = s->owner;
     struct pending *p = owner->spare;
     if (p != NULL) {
@@ -274,14 +301,17 @@ struct pending *session_pend(struct session *s, enum pending_kind kind) {
     return p;
 }
 
-/* --- Requests --------------------------------------------------------------------------------------------------------- */
+/* --- Requests
+ * --------------------------------------------------------------------------------------------------------- */
 
-void session_update_slow(struct session *s) {
+void session_update_slow(struct session *s)
+{
     s->slow = s->in_multi || s->reply_mode != SESSION_REPLY_ON;
 }
 
 bool session_redirect(struct session *s, const struct store_command *command, const struct iovec *argv, unsigned argc,
-                      struct resp_buffer *out) {
+                      struct resp_buffer *out)
+{
     bool local_read = s->readonly && (command->flags & STORE_READ) != 0;
     if (!s->owner->config->redirect || command->first_key <= 0 || (unsigned)command->first_key >= argc || local_read) {
         return false;
@@ -296,7 +326,8 @@ bool session_redirect(struct session *s, const struct store_command *command, co
     int n;
     if (leader != 0 && member_find(s->owner->node, leader, &member)) {
         struct iovec key = argv[command->first_key];
-        n = snprintf(text, sizeof text, "MOVED %u %s:%u", key_slot(key.iov_base, key.iov_len), member.host, member.port);
+        n = snprintf(text, sizeof text, "MOVED %u %s:%u", key_slot(key.iov_base, key.iov_len), member.host,
+                     member.port);
     } else {
         n = snprintf(text, sizeof text, "CLUSTERDOWN no leader is known, the command was not executed");
     }
@@ -305,7 +336,8 @@ bool session_redirect(struct session *s, const struct store_command *command, co
 }
 
 static void session_submit(struct session *s, const struct command_entry *entry, const struct iovec *argv,
-                           unsigned argc) {
+                           unsigned argc)
+{
     struct sessions *owner = s->owner;
     struct pending *p = session_pend(s, PENDING_COMMAND);
     if (p == NULL) {
@@ -319,7 +351,8 @@ static void session_submit(struct session *s, const struct command_entry *entry,
 }
 
 static void session_run_local(struct session *s, const struct command *command, const struct iovec *argv, unsigned argc,
-                              struct resp_buffer *out) {
+                              struct resp_buffer *out)
+{
     struct call call = {.session = s, .out = out, .proto = s->proto, .argv = argv, .argc = argc};
     s->last_sub = command->subcommands != NULL && argc > 1 ? command_find_sub(command, argv[1]) : NULL;
     command_run(command, &call);
@@ -327,7 +360,8 @@ static void session_run_local(struct session *s, const struct command *command, 
 
 /* The store checks its own subcommands when it executes; what is queued must be refused before. */
 static bool session_subcommand_ok(struct session *s, const struct command_entry *entry, const struct iovec *argv,
-                                  unsigned argc, struct resp_buffer *out) {
+                                  unsigned argc, struct resp_buffer *out)
+{
     if (entry->store == NULL || entry->store->subcommands == NULL) {
         return true;
     }
@@ -337,8 +371,9 @@ static bool session_subcommand_ok(struct session *s, const struct command_entry 
 }
 
 /* Everything but the straight path: unknown commands, local ones, transactions, muted replies, redirection. */
-static void session_route(struct session *s, const struct command_entry *entry, const struct iovec *argv,
-                          unsigned argc, struct resp_buffer *out) {
+static void session_route(struct session *s, const struct command_entry *entry, const struct iovec *argv, unsigned argc,
+                          struct resp_buffer *out)
+{
     if (entry == NULL || !command_arity_ok(entry->arity, argc)) {
         if (entry == NULL) {
             reply_unknown_command(out, argv, argc);
@@ -360,7 +395,8 @@ static void session_route(struct session *s, const struct command_entry *entry, 
 }
 
 static void session_request_slow(struct session *s, const struct command_entry *entry, const struct iovec *argv,
-                                 unsigned argc) {
+                                 unsigned argc)
+{
     enum session_reply_mode mode = s->reply_mode;
     bool mute = mode != SESSION_REPLY_ON;
     bool behind = s->tail != NULL;
@@ -383,7 +419,8 @@ static void session_request_slow(struct session *s, const struct command_entry *
     }
 }
 
-static bool session_request(void *data, struct conn *conn, const struct iovec *argv, unsigned argc) {
+static bool session_request(void *data, struct conn *conn, const struct iovec *argv, unsigned argc)
+{
     struct session *s = data;
     struct sessions *owner = s->owner;
     (void)conn;
@@ -403,9 +440,11 @@ static bool session_request(void *data, struct conn *conn, const struct iovec *a
     return s->paused == 0;
 }
 
-/* --- Life --------------------------------------------------------------------------------------------------------------- */
+/* --- Life
+ * --------------------------------------------------------------------------------------------------------------- */
 
-static void *session_accepted(void *ctx, struct conn *conn) {
+static void *session_accepted(void *ctx, struct conn *conn)
+{
     struct sessions *owner = ctx;
     struct session *s = calloc(1, sizeof *s);
     if (s == NULL) {
@@ -427,7 +466,8 @@ static void *session_accepted(void *ctx, struct conn *conn) {
     return s;
 }
 
-static void session_closed(void *data, struct conn *conn, const char *why) {
+static void session_closed(void *data, struct conn *conn, const char *why)
+{
     struct session *s = data;
     struct sessions *owner = s->owner;
     (void)conn;
@@ -455,13 +495,15 @@ static void session_closed(void *data, struct conn *conn, const char *why) {
     }
 }
 
-static void session_eof_drained(struct session *s) {
+static void session_eof_drained(struct session *s)
+{
     conn_close_after_write(s->conn);
 }
 
 /* The client has sent its last: what it asked for is still answered. While paused there may be requests left to hand
  * out; this is called again after them. */
-static bool session_eof(void *data, struct conn *conn) {
+static bool session_eof(void *data, struct conn *conn)
+{
     struct session *s = data;
     (void)conn;
     if (s->paused == 0 && s->head != NULL) {
@@ -470,12 +512,14 @@ static bool session_eof(void *data, struct conn *conn) {
     return s->paused != 0 || s->head != NULL;
 }
 
-void session_set_text(char **field, struct iovec value) {
+void session_set_text(char **field, struct iovec value)
+{
     free(*field);
     *field = value.iov_len > 0 ? strndup(value.iov_base, value.iov_len) : NULL;
 }
 
-void session_reset(struct session *s) {
+void session_reset(struct session *s)
+{
     static const struct iovec nothing = {.iov_base = NULL, .iov_len = 0};
     multi_discard(s);
     session_set_text(&s->name, nothing);
@@ -487,9 +531,11 @@ void session_reset(struct session *s) {
     session_update_slow(s);
 }
 
-/* --- All sessions ------------------------------------------------------------------------------------------------------- */
+/* --- All sessions
+ * ------------------------------------------------------------------------------------------------------- */
 
-static void close_idle(struct sessions *owner, uint64_t now_ms) {
+static void close_idle(struct sessions *owner, uint64_t now_ms)
+{
     uint64_t limit_ms = (uint64_t)owner->config->timeout_s * 1000;
     if (limit_ms == 0) {
         return;
@@ -501,7 +547,8 @@ static void close_idle(struct sessions *owner, uint64_t now_ms) {
     }
 }
 
-static void cron_cb(uv_timer_t *timer) {
+static void cron_cb(uv_timer_t *timer)
+{
     struct sessions *owner = timer->data;
     uint64_t now_ms = uv_now(owner->loop);
     uint64_t elapsed_ms = now_ms - owner->ops_sampled_ms;
@@ -513,7 +560,8 @@ static void cron_cb(uv_timer_t *timer) {
     close_idle(owner, now_ms);
 }
 
-struct sessions *sessions_new(void (*stop)(void *ctx), void *ctx) {
+struct sessions *sessions_new(void (*stop)(void *ctx), void *ctx)
+{
     struct sessions *owner = calloc(1, sizeof *owner);
     if (owner == NULL) {
         return NULL;
@@ -532,7 +580,8 @@ struct sessions *sessions_new(void (*stop)(void *ctx), void *ctx) {
     return owner;
 }
 
-void sessions_callbacks(struct sessions *sessions, struct node_sessions *callbacks) {
+void sessions_callbacks(struct sessions *sessions, struct node_sessions *callbacks)
+{
     *callbacks = (struct node_sessions){
         .accepted = session_accepted,
         .request = session_request,
@@ -543,7 +592,8 @@ void sessions_callbacks(struct sessions *sessions, struct node_sessions *callbac
     };
 }
 
-void sessions_attach(struct sessions *sessions, struct node *node, uv_loop_t *loop) {
+void sessions_attach(struct sessions *sessions, struct node *node, uv_loop_t *loop)
+{
     sessions->node = node;
     sessions->executor = node_executor(node);
     sessions->config = node_config(node);
@@ -556,7 +606,8 @@ void sessions_attach(struct sessions *sessions, struct node *node, uv_loop_t *lo
     (void)uv_timer_start(&sessions->cron, cron_cb, CRON_MS, CRON_MS);
 }
 
-void sessions_stop(struct sessions *sessions) {
+void sessions_stop(struct sessions *sessions)
+{
     if (sessions->loop == NULL || uv_is_closing((uv_handle_t *)&sessions->cron)) {
         return;
     }
@@ -564,7 +615,8 @@ void sessions_stop(struct sessions *sessions) {
     uv_close((uv_handle_t *)&sessions->wait_timer, NULL);
 }
 
-void sessions_free(struct sessions *sessions) {
+void sessions_free(struct sessions *sessions)
+{
     assert(sessions->first == NULL);
     while (sessions->spare != NULL) {
         struct pending *next = sessions->spare->next;

@@ -1,11 +1,13 @@
-/* One client's session: owns the order of its replies, its transaction and its settings; and `sessions`, all of a node's.
- * Knows nothing of how commands are executed (executor.h) nor of sockets (net/server.h). Loop thread only.
+/* One client's session: owns the order of its replies, its transaction and its settings; and `sessions`, all of a
+ * node's. Knows nothing of how commands are executed (executor.h) nor of sockets (net/server.h). Loop thread only.
  *
  * Commands of the store go to the executor; each has a `pending` slot in a FIFO until it ends. They end in the order
- * submitted, so the reply of the oldest is written straight into the connection's output. Commands that the node answers
- * by itself are executed at once; while older ones are pending, their replies wait behind the youngest of these.
+ * submitted, so the reply of the oldest is written straight into the connection's output. Commands that the node
+ * answers by itself are executed at once; while older ones are pending, their replies wait behind the youngest of
+ * these.
  *
- * The fields below are shared by session.c, session_multi.c and the command families; nobody else includes this but main. */
+ * The fields below are shared by session.c, session_multi.c and the command families; nobody else includes this but
+ * main. */
 #ifndef LOCKSTEP_SESSION_H
 #define LOCKSTEP_SESSION_H
 
@@ -56,7 +58,7 @@ struct session {
     struct render render;
     int proto;
     bool in_multi;
-    bool slow;   /* in_multi, or replies are off: not the straight path */
+    bool slow; /* in_multi, or replies are off: not the straight path */
     bool no_evict, no_touch, readonly;
     enum session_reply_mode reply_mode;
     size_t waiting_bytes; /* in the `after` of all pending ones */
@@ -64,7 +66,7 @@ struct session {
     uint64_t last_ms;     /* uv_now of the last request */
     const struct command_entry *last;
     const struct command *last_sub;
-    char *name, *lib_name, *lib_version; /* NULL: none */
+    char *name, *lib_name, *lib_version;      /* NULL: none */
     void (*drained)(struct session *session); /* called once when nothing is pending any more */
     struct {
         uint64_t wanted;      /* replicas */
@@ -72,8 +74,8 @@ struct session {
         uint64_t index;
         bool mute;
     } wait;
-    struct session *prev, *next;                   /* all sessions */
-    struct session *wait_next;                     /* those in WAIT */
+    struct session *prev, *next;                     /* all sessions */
+    struct session *wait_next;                       /* those in WAIT */
     struct session *congested_prev, *congested_next; /* those with SESSION_PAUSE_CONGESTED */
 };
 
@@ -89,8 +91,8 @@ struct sessions {
     struct pending *spare;
     unsigned n_spare;
     unsigned count;
-    struct store_reply discard; /* where muted replies go */
-    struct resp_buffer scratch; /* the same for local commands */
+    struct store_reply discard;                   /* where muted replies go */
+    struct resp_buffer scratch;                   /* the same for local commands */
     const struct store_command *revision_command; /* what WATCH reads with */
     uv_timer_t cron, wait_timer;
     uint64_t commands_processed;

@@ -1,8 +1,8 @@
 /* Transactions: MULTI EXEC DISCARD WATCH UNWATCH.
  *
- * Commands are copied into the session until EXEC hands them to the executor as one. WATCH reads the revisions of its keys
- * through the executor, like any read; the session takes no further request until they are known, so that a later EXEC
- * carries them. */
+ * Commands are copied into the session until EXEC hands them to the executor as one. WATCH reads the revisions of its
+ * keys through the executor, like any read; the session takes no further request until they are known, so that a later
+ * EXEC carries them. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -29,14 +29,16 @@ struct multi {
     char error[MULTI_ERROR_MAX]; /* "" if none */
 };
 
-static struct multi *multi_get(struct session *s) {
+static struct multi *multi_get(struct session *s)
+{
     if (s->multi == NULL) {
         s->multi = calloc(1, sizeof *s->multi);
     }
     return s->multi;
 }
 
-static void multi_clear_commands(struct multi *m) {
+static void multi_clear_commands(struct multi *m)
+{
     for (unsigned i = 0; i < m->n_commands; i++) {
         free((void *)(uintptr_t)m->commands[i].argv);
     }
@@ -48,7 +50,8 @@ static void multi_clear_commands(struct multi *m) {
     m->aborted = false;
 }
 
-static void multi_cut_watches(struct multi *m, unsigned n) {
+static void multi_cut_watches(struct multi *m, unsigned n)
+{
     for (unsigned i = n; i < m->n_watches; i++) {
         m->watch_bytes -= m->watches[i].key.iov_len;
         free(m->watches[i].key.iov_base);
@@ -61,7 +64,8 @@ static void multi_cut_watches(struct multi *m, unsigned n) {
     }
 }
 
-void multi_discard(struct session *s) {
+void multi_discard(struct session *s)
+{
     s->in_multi = false;
     session_update_slow(s);
     if (s->multi != NULL) {
@@ -70,7 +74,8 @@ void multi_discard(struct session *s) {
     }
 }
 
-void multi_free(struct session *s) {
+void multi_free(struct session *s)
+{
     if (s->multi != NULL) {
         multi_clear_commands(s->multi);
         multi_cut_watches(s->multi, 0);
@@ -79,19 +84,23 @@ void multi_free(struct session *s) {
     }
 }
 
-unsigned multi_count(const struct session *s) {
+unsigned multi_count(const struct session *s)
+{
     return s->multi != NULL ? s->multi->n_commands : 0;
 }
 
-unsigned multi_watches(const struct session *s) {
+unsigned multi_watches(const struct session *s)
+{
     return s->multi != NULL ? s->multi->n_watches : 0;
 }
 
-size_t multi_bytes(const struct session *s) {
+size_t multi_bytes(const struct session *s)
+{
     return s->multi != NULL ? s->multi->bytes + s->multi->watch_bytes : 0;
 }
 
-void multi_abort(struct session *s) {
+void multi_abort(struct session *s)
+{
     if (s->in_multi) {
         /* EXEC will refuse: what is queued is of no use any more. */
         multi_clear_commands(s->multi);
@@ -99,16 +108,19 @@ void multi_abort(struct session *s) {
     }
 }
 
-void multi_refuse_exec(struct session *s, struct resp_buffer *out) {
+void multi_refuse_exec(struct session *s, struct resp_buffer *out)
+{
     static const char error[] =
         "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command";
     multi_discard(s);
     resp_write_error(out, error, sizeof error - 1);
 }
 
-/* --- Queueing --------------------------------------------------------------------------------------------------------- */
+/* --- Queueing
+ * --------------------------------------------------------------------------------------------------------- */
 
-static bool multi_grow_commands(struct multi *m) {
+static bool multi_grow_commands(struct multi *m)
+{
     if (m->n_commands < m->commands_capacity) {
         return true;
     }
@@ -123,7 +135,8 @@ static bool multi_grow_commands(struct multi *m) {
 }
 
 /* One block: the iovecs, then the bytes they point at. */
-static struct iovec *copy_arguments(const struct iovec *argv, unsigned argc, size_t bytes) {
+static struct iovec *copy_arguments(const struct iovec *argv, unsigned argc, size_t bytes)
+{
     struct iovec *copy = malloc(argc * sizeof *copy + bytes);
     if (copy == NULL) {
         return NULL;
@@ -140,7 +153,8 @@ static struct iovec *copy_arguments(const struct iovec *argv, unsigned argc, siz
 }
 
 /* Returns the error text, or NULL when queued. */
-static const char *multi_append(struct session *s, const struct iovec *argv, unsigned argc) {
+static const char *multi_append(struct session *s, const struct iovec *argv, unsigned argc)
+{
     struct multi *m = s->multi;
     size_t bytes = 0;
     for (unsigned i = 0; i < argc; i++) {
@@ -163,7 +177,8 @@ static const char *multi_append(struct session *s, const struct iovec *argv, uns
 }
 
 void multi_queue(struct session *s, const struct command_entry *entry, const struct iovec *argv, unsigned argc,
-                 struct resp_buffer *out) {
+                 struct resp_buffer *out)
+{
     const char *error = NULL;
     if (entry->store == NULL) {
         error = "ERR Command not allowed inside a transaction";
@@ -181,7 +196,8 @@ void multi_queue(struct session *s, const struct command_entry *entry, const str
     resp_write_status(out, "QUEUED");
 }
 
-static void run_multi(struct call *call) {
+static void run_multi(struct call *call)
+{
     struct session *s = call->session;
     if (s->in_multi) {
         call_error(call, "ERR MULTI calls can not be nested");
@@ -196,7 +212,8 @@ static void run_multi(struct call *call) {
     call_ok(call);
 }
 
-static void run_discard(struct call *call) {
+static void run_discard(struct call *call)
+{
     if (!call->session->in_multi) {
         call_error(call, "ERR DISCARD without MULTI");
         return;
@@ -205,7 +222,8 @@ static void run_discard(struct call *call) {
     call_ok(call);
 }
 
-static void run_exec(struct call *call) {
+static void run_exec(struct call *call)
+{
     struct session *s = call->session;
     if (!s->in_multi) {
         call_error(call, "ERR EXEC without MULTI");
@@ -231,9 +249,11 @@ static void run_exec(struct call *call) {
     multi_discard(s);
 }
 
-/* --- WATCH ------------------------------------------------------------------------------------------------------------ */
+/* --- WATCH
+ * ------------------------------------------------------------------------------------------------------------ */
 
-static bool multi_watched(const struct multi *m, struct iovec key) {
+static bool multi_watched(const struct multi *m, struct iovec key)
+{
     for (unsigned i = 0; i < m->n_watches; i++) {
         const struct iovec *known = &m->watches[i].key;
         if (known->iov_len == key.iov_len &&
@@ -245,7 +265,8 @@ static bool multi_watched(const struct multi *m, struct iovec key) {
 }
 
 /* Returns the error text, or NULL when added (or there already: the older revision stands). */
-static const char *multi_add_watch(struct session *s, struct iovec key) {
+static const char *multi_add_watch(struct session *s, struct iovec key)
+{
     struct multi *m = s->multi;
     if (multi_watched(m, key)) {
         return NULL;
@@ -275,7 +296,8 @@ static const char *multi_add_watch(struct session *s, struct iovec key) {
     return NULL;
 }
 
-static const char *watch_submit(struct session *s) {
+static const char *watch_submit(struct session *s)
+{
     struct multi *m = s->multi;
     const struct store_command *command = s->owner->revision_command;
     unsigned argc = 1 + m->n_watches - m->fresh;
@@ -297,7 +319,8 @@ static const char *watch_submit(struct session *s) {
     return NULL;
 }
 
-static void run_watch(struct call *call) {
+static void run_watch(struct call *call)
+{
     struct session *s = call->session;
     const char *error = NULL;
     if (s->in_multi) {
@@ -328,22 +351,26 @@ static void run_watch(struct call *call) {
     }
 }
 
-static void run_unwatch(struct call *call) {
+static void run_unwatch(struct call *call)
+{
     if (call->session->multi != NULL) {
         multi_cut_watches(call->session->multi, 0);
     }
     call_ok(call);
 }
 
-static struct multi *multi_of_sink(struct store_reply *r) {
+static struct multi *multi_of_sink(struct store_reply *r)
+{
     return (struct multi *)((char *)r - offsetof(struct multi, sink));
 }
 
-static void watch_unexpected(struct multi *m) {
+static void watch_unexpected(struct multi *m)
+{
     (void)snprintf(m->error, sizeof m->error, "ERR unexpected answer to the read of revisions");
 }
 
-static void watch_integer(struct store_reply *r, int64_t value) {
+static void watch_integer(struct store_reply *r, int64_t value)
+{
     struct multi *m = multi_of_sink(r);
     if (m->fresh + m->answered >= m->n_watches || value < 0) {
         watch_unexpected(m);
@@ -352,41 +379,48 @@ static void watch_integer(struct store_reply *r, int64_t value) {
     m->watches[m->fresh + m->answered++].revision = (uint64_t)value;
 }
 
-static void watch_error(struct store_reply *r, const char *text, size_t len) {
+static void watch_error(struct store_reply *r, const char *text, size_t len)
+{
     struct multi *m = multi_of_sink(r);
     len = len < sizeof m->error ? len : sizeof m->error - 1;
     memcpy(m->error, text, len);
     m->error[len] = '\0';
 }
 
-static void watch_array(struct store_reply *r, size_t n) {
+static void watch_array(struct store_reply *r, size_t n)
+{
     struct multi *m = multi_of_sink(r);
     if (n != m->n_watches - m->fresh) {
         watch_unexpected(m);
     }
 }
 
-static void watch_status(struct store_reply *r, const char *text) {
+static void watch_status(struct store_reply *r, const char *text)
+{
     (void)text;
     watch_unexpected(multi_of_sink(r));
 }
 
-static void watch_bulk(struct store_reply *r, const void *data, size_t len) {
+static void watch_bulk(struct store_reply *r, const void *data, size_t len)
+{
     (void)data;
     (void)len;
     watch_unexpected(multi_of_sink(r));
 }
 
-static void watch_nothing(struct store_reply *r) {
+static void watch_nothing(struct store_reply *r)
+{
     watch_unexpected(multi_of_sink(r));
 }
 
-static void watch_count(struct store_reply *r, size_t n) {
+static void watch_count(struct store_reply *r, size_t n)
+{
     (void)n;
     watch_unexpected(multi_of_sink(r));
 }
 
-static void watch_real(struct store_reply *r, double value) {
+static void watch_real(struct store_reply *r, double value)
+{
     (void)value;
     watch_unexpected(multi_of_sink(r));
 }
@@ -404,13 +438,15 @@ static const struct store_reply_ops watch_ops = {
     .real = watch_real,
 };
 
-struct store_reply *multi_watch_begin(struct session *s) {
+struct store_reply *multi_watch_begin(struct session *s)
+{
     s->multi->sink.ops = &watch_ops;
     return &s->multi->sink;
 }
 
 /* One line of RESP: a type byte, text, CR LF. Moves `*at` behind it; false if the bytes end before. */
-static bool raw_line(const char **at, const char *end, const char **text, size_t *len) {
+static bool raw_line(const char **at, const char *end, const char **text, size_t *len)
+{
     const char *stop = *at < end ? memchr(*at, '\r', (size_t)(end - *at)) : NULL;
     if (stop == NULL || end - stop < 2) {
         return false;
@@ -421,7 +457,8 @@ static bool raw_line(const char **at, const char *end, const char **text, size_t
     return *len > 0;
 }
 
-void multi_watch_raw(struct session *s, const void *bytes, size_t len) {
+void multi_watch_raw(struct session *s, const void *bytes, size_t len)
+{
     struct store_reply *sink = multi_watch_begin(s);
     const char *at = bytes;
     const char *end = at + len;
@@ -446,7 +483,8 @@ void multi_watch_raw(struct session *s, const void *bytes, size_t len) {
     }
 }
 
-void multi_watch_end(struct session *s, struct resp_buffer *out) {
+void multi_watch_end(struct session *s, struct resp_buffer *out)
+{
     struct multi *m = s->multi;
     if (m->error[0] == '\0' && m->fresh + m->answered != m->n_watches) {
         watch_unexpected(m);
@@ -467,9 +505,9 @@ const struct command command_family_multi[] = {
      "1.2.0", "Mark the start of a transaction block", "O(1)", "", run_multi, NULL},
     {"exec", 1, COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE | COMMAND_IN_MULTI, "transactions", "1.2.0",
      "Execute all commands issued after MULTI", "Depends on commands in the transaction", "", run_exec, NULL},
-    {"discard", 1, COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE | COMMAND_FAST | COMMAND_IN_MULTI,
-     "transactions", "2.0.0", "Discard all commands issued after MULTI", "O(N), when N is the number of queued commands",
-     "", run_discard, NULL},
+    {"discard", 1, COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE | COMMAND_FAST | COMMAND_IN_MULTI, "transactions",
+     "2.0.0", "Discard all commands issued after MULTI", "O(N), when N is the number of queued commands", "",
+     run_discard, NULL},
     {"watch", -2, COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE | COMMAND_FAST | COMMAND_IN_MULTI, "transactions",
      "2.2.0", "Watch the given keys to determine execution of the MULTI/EXEC block", "O(1) for every key.", "",
      run_watch, NULL},

@@ -1,5 +1,5 @@
-/* For tests of sessions: a connection that keeps its bytes, and an executor, node and replica that do what the test says.
- * Included by one source file per executable: its definitions stand in for those of the libraries. */
+/* For tests of sessions: a connection that keeps its bytes, and an executor, node and replica that do what the test
+ * says. Included by one source file per executable: its definitions stand in for those of the libraries. */
 #ifndef LOCKSTEP_TEST_FAKE_NODE_H
 #define LOCKSTEP_TEST_FAKE_NODE_H
 
@@ -12,7 +12,8 @@
 
 #include "cmd/lockstepd/session.h"
 
-/* --- The connection --------------------------------------------------------------------------------------------------- */
+/* --- The connection
+ * --------------------------------------------------------------------------------------------------- */
 
 struct conn {
     struct resp_buffer out;
@@ -21,55 +22,70 @@ struct conn {
     bool closing, closed;
 };
 
-struct resp_buffer *conn_output(struct conn *conn) {
+struct resp_buffer *conn_output(struct conn *conn)
+{
     return &conn->out;
 }
-void conn_write(struct conn *conn, const void *data, size_t len) {
+void conn_write(struct conn *conn, const void *data, size_t len)
+{
     resp_buffer_append(&conn->out, data, len);
 }
-void conn_resume(struct conn *conn) {
+void conn_resume(struct conn *conn)
+{
     conn->resumed++;
 }
-void conn_close_after_write(struct conn *conn) {
+void conn_close_after_write(struct conn *conn)
+{
     conn->closing = true;
 }
-void conn_close(struct conn *conn, const char *why) {
+void conn_close(struct conn *conn, const char *why)
+{
     (void)why;
     conn->closed = true;
 }
-uint64_t conn_id(const struct conn *conn) {
+uint64_t conn_id(const struct conn *conn)
+{
     return conn->id;
 }
-const char *conn_peer_name(const struct conn *conn) {
+const char *conn_peer_name(const struct conn *conn)
+{
     return conn->id == 1 ? "127.0.0.1:1001" : "127.0.0.1:1002";
 }
-const char *conn_local_name(const struct conn *conn) {
+const char *conn_local_name(const struct conn *conn)
+{
     (void)conn;
     return "127.0.0.1:7379";
 }
-int conn_fd(const struct conn *conn) {
+int conn_fd(const struct conn *conn)
+{
     return (int)conn->id + 7;
 }
-size_t conn_query_bytes(const struct conn *conn) {
+size_t conn_query_bytes(const struct conn *conn)
+{
     (void)conn;
     return 0;
 }
-size_t conn_output_bytes(const struct conn *conn) {
+size_t conn_output_bytes(const struct conn *conn)
+{
     return conn->out.len;
 }
-size_t conn_memory(const struct conn *conn) {
+size_t conn_memory(const struct conn *conn)
+{
     return conn->out.capacity;
 }
-uint64_t conn_created_ms(const struct conn *conn) {
+uint64_t conn_created_ms(const struct conn *conn)
+{
     (void)conn;
     return 0;
 }
-void server_stats(const struct server *server, struct server_stats *stats) {
+void server_stats(const struct server *server, struct server_stats *stats)
+{
     (void)server;
     *stats = (struct server_stats){.current = 1};
 }
 
-/* --- The executor: a FIFO of requests that the test completes. ---------------------------------------------------------- */
+/* --- The executor: a FIFO of requests that the test completes.
+ * ---------------------------------------------------------- */
 
 #define FAKE_REQUESTS_MAX 8192u
 #define FAKE_TEXT_MAX 512u
@@ -85,7 +101,8 @@ static unsigned fake_first, fake_last; /* waiting: [first, last) */
 static bool fake_congested;
 static unsigned fake_detached;
 
-static void fake_add_text(char *text, const char *format, ...) {
+static void fake_add_text(char *text, const char *format, ...)
+{
     size_t len = strlen(text);
     va_list arguments;
     va_start(arguments, format);
@@ -93,13 +110,15 @@ static void fake_add_text(char *text, const char *format, ...) {
     va_end(arguments);
 }
 
-static void fake_add_arguments(char *text, const struct iovec *argv, unsigned argc) {
+static void fake_add_arguments(char *text, const struct iovec *argv, unsigned argc)
+{
     for (unsigned i = 0; i < argc; i++) {
         fake_add_text(text, "%s%.*s", i > 0 ? " " : "", (int)argv[i].iov_len, (const char *)argv[i].iov_base);
     }
 }
 
-static struct fake_request *fake_take(struct exec_session *session, struct exec_request *request) {
+static struct fake_request *fake_take(struct exec_session *session, struct exec_request *request)
+{
     ck_assert_uint_lt(fake_last, FAKE_REQUESTS_MAX);
     struct fake_request *taken = &fake_requests[fake_last++];
     taken->request = request;
@@ -108,24 +127,28 @@ static struct fake_request *fake_take(struct exec_session *session, struct exec_
     return taken;
 }
 
-void exec_session_init(struct executor *executor, struct exec_session *session) {
+void exec_session_init(struct executor *executor, struct exec_session *session)
+{
     (void)executor;
     memset(session, 0, sizeof *session);
 }
-void exec_session_detach(struct executor *executor, struct exec_session *session) {
+void exec_session_detach(struct executor *executor, struct exec_session *session)
+{
     (void)executor;
     session->detached = true;
     fake_detached++;
 }
 void executor_submit(struct executor *executor, struct exec_session *session, struct exec_request *request,
-                     const struct store_command *command, const struct iovec *argv, unsigned argc) {
+                     const struct store_command *command, const struct iovec *argv, unsigned argc)
+{
     (void)executor;
     (void)command;
     fake_add_arguments(fake_take(session, request)->text, argv, argc);
 }
-void executor_submit_transaction(struct executor *executor, struct exec_session *session,
-                                 struct exec_request *request, const struct store_watch *watches, unsigned n_watches,
-                                 const struct store_queued *commands, unsigned n_commands) {
+void executor_submit_transaction(struct executor *executor, struct exec_session *session, struct exec_request *request,
+                                 const struct store_watch *watches, unsigned n_watches,
+                                 const struct store_queued *commands, unsigned n_commands)
+{
     (void)executor;
     char *text = fake_take(session, request)->text;
     fake_add_text(text, "EXEC");
@@ -140,44 +163,52 @@ void executor_submit_transaction(struct executor *executor, struct exec_session 
         fake_add_text(text, "]");
     }
 }
-bool executor_congested(const struct executor *executor) {
+bool executor_congested(const struct executor *executor)
+{
     (void)executor;
     return fake_congested;
 }
 
 /* The oldest waiting request. */
-static struct fake_request *fake_oldest(void) {
+static struct fake_request *fake_oldest(void)
+{
     ck_assert_uint_lt(fake_first, fake_last);
     return &fake_requests[fake_first];
 }
 
-__attribute__((unused)) static void fake_assert_oldest(const char *text) {
+__attribute__((unused)) static void fake_assert_oldest(const char *text)
+{
     ck_assert_str_eq(fake_oldest()->text, text);
 }
 
-static struct store_reply *fake_begin(void) {
+static struct store_reply *fake_begin(void)
+{
     return fake_oldest()->request->begin(fake_oldest()->request);
 }
 
-static void fake_end(void) {
+static void fake_end(void)
+{
     struct exec_request *request = fake_oldest()->request;
     fake_first++;
     request->end(request);
 }
 
-__attribute__((unused)) static void fake_finish_status(const char *text) {
+__attribute__((unused)) static void fake_finish_status(const char *text)
+{
     struct store_reply *reply = fake_begin();
     reply->ops->status(reply, text);
     fake_end();
 }
 
-__attribute__((unused)) static void fake_finish_raw(const char *bytes) {
+__attribute__((unused)) static void fake_finish_raw(const char *bytes)
+{
     struct exec_request *request = fake_oldest()->request;
     request->raw(request, bytes, strlen(bytes));
     fake_end();
 }
 
-/* --- The node and its replica ---------------------------------------------------------------------------------------- */
+/* --- The node and its replica ----------------------------------------------------------------------------------------
+ */
 
 static struct config fake_config;
 static struct store *fake_store;
@@ -186,74 +217,89 @@ static uint64_t fake_match[3];
 static unsigned fake_config_changes;
 static uv_loop_t fake_loop;
 
-struct replica *node_replica(struct node *node) {
+struct replica *node_replica(struct node *node)
+{
     (void)node;
     return NULL;
 }
-struct store *node_store(struct node *node) {
+struct store *node_store(struct node *node)
+{
     (void)node;
     return fake_store;
 }
-struct executor *node_executor(struct node *node) {
+struct executor *node_executor(struct node *node)
+{
     (void)node;
     return NULL;
 }
-struct server *node_server(struct node *node) {
+struct server *node_server(struct node *node)
+{
     (void)node;
     return NULL;
 }
-struct config *node_config(struct node *node) {
+struct config *node_config(struct node *node)
+{
     (void)node;
     return &fake_config;
 }
-void node_config_changed(struct node *node) {
+void node_config_changed(struct node *node)
+{
     (void)node;
     fake_config_changes++;
 }
-const uint8_t *node_cluster_uuid(struct node *node) {
+const uint8_t *node_cluster_uuid(struct node *node)
+{
     static const uint8_t uuid[16] = {0xab, 0xcd, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14};
     (void)node;
     return uuid;
 }
-void node_stats(struct node *node, struct node_stats *stats) {
+void node_stats(struct node *node, struct node_stats *stats)
+{
     (void)node;
     *stats = (struct node_stats){.batches = 3};
 }
-void node_stats_reset(struct node *node) {
+void node_stats_reset(struct node *node)
+{
     (void)node;
 }
-void node_log(struct node *node, int level, const char *format, ...) {
+void node_log(struct node *node, int level, const char *format, ...)
+{
     (void)node;
     (void)level;
     (void)format;
 }
-uint64_t replica_leader(const struct replica *replica) {
+uint64_t replica_leader(const struct replica *replica)
+{
     (void)replica;
     return fake_leader;
 }
-uint64_t replica_term(const struct replica *replica) {
+uint64_t replica_term(const struct replica *replica)
+{
     (void)replica;
     return 4;
 }
-const char *replica_role_name(enum replica_role role) {
+const char *replica_role_name(enum replica_role role)
+{
     return role == REPLICA_LEADER ? "leader" : "follower";
 }
 /* Three members, this one is 1; commit and last are 100. */
-void replica_info(struct replica *replica, struct replica_info *info) {
+void replica_info(struct replica *replica, struct replica_info *info)
+{
     (void)replica;
-    *info = (struct replica_info){.id = 1, .term = 4, .leader = fake_leader, .commit = 100, .last = 100, .applied = 99,
-                                  .n_servers = 3};
+    *info = (struct replica_info){
+        .id = 1, .term = 4, .leader = fake_leader, .commit = 100, .last = 100, .applied = 99, .n_servers = 3};
     info->role = fake_leader == 1 ? REPLICA_LEADER : REPLICA_FOLLOWER;
     for (unsigned i = 0; i < 3; i++) {
         info->servers[i] = (struct replica_server){.id = i + 1, .voter = true};
         (void)snprintf(info->servers[i].address, sizeof info->servers[i].address, "10.0.0.%u:1737%u,10.0.0.%u:737%u",
                        i + 1, i + 1, i + 1, i + 1);
-        info->peers[i] = (struct replica_peer_info){.id = i + 1, .connected = true, .match = fake_match[i],
-                                                    .echo_age_us = 10};
+        info->peers[i] =
+            (struct replica_peer_info){.id = i + 1, .connected = true, .match = fake_match[i], .echo_age_us = 10};
     }
 }
 
-/* --- A client ---------------------------------------------------------------------------------------------------------- */
+/* --- A client
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static struct sessions *fake_sessions;
 static struct node_sessions fake_callbacks;
@@ -264,26 +310,30 @@ struct client {
     void *session;
 };
 
-static void fake_stop(void *ctx) {
+static void fake_stop(void *ctx)
+{
     (void)ctx;
     fake_stops++;
 }
 
-static void client_open(struct client *client, uint64_t id) {
+static void client_open(struct client *client, uint64_t id)
+{
     *client = (struct client){.conn = {.id = id}};
     resp_buffer_init(&client->conn.out);
     client->session = fake_callbacks.accepted(fake_callbacks.ctx, &client->conn);
     ck_assert_ptr_nonnull(client->session);
 }
 
-static void client_close(struct client *client) {
+static void client_close(struct client *client)
+{
     fake_callbacks.closed(client->session, &client->conn, "test");
     client->session = NULL;
     resp_buffer_fini(&client->conn.out);
 }
 
 /* Send words separated by single spaces; returns whether the session takes further requests. '' is an empty word. */
-static bool client_send(struct client *client, const char *line) {
+static bool client_send(struct client *client, const char *line)
+{
     struct iovec argv[64];
     char copy[4096];
     unsigned argc = 0;
@@ -296,7 +346,8 @@ static bool client_send(struct client *client, const char *line) {
 }
 
 /* What has been written since the last call, as a string that is valid until the next. */
-static const char *client_output(struct client *client) {
+static const char *client_output(struct client *client)
+{
     static char text[65536];
     ck_assert_uint_lt(client->conn.out.len, sizeof text);
     if (client->conn.out.len > 0) {
@@ -307,12 +358,14 @@ static const char *client_output(struct client *client) {
     return text;
 }
 
-static void client_assert(struct client *client, const char *line, const char *reply) {
+static void client_assert(struct client *client, const char *line, const char *reply)
+{
     (void)client_send(client, line);
     ck_assert_str_eq(client_output(client), reply);
 }
 
-static void fake_setup(void) {
+static void fake_setup(void)
+{
     static const struct store_config store_config = {.hash_seed = 1};
     ck_assert(config_init(&fake_config));
     ck_assert_int_eq(uv_loop_init(&fake_loop), 0);
@@ -331,7 +384,8 @@ static void fake_setup(void) {
     sessions_attach(fake_sessions, NULL, &fake_loop);
 }
 
-static void fake_teardown(void) {
+static void fake_teardown(void)
+{
     sessions_stop(fake_sessions);
     (void)uv_run(&fake_loop, UV_RUN_DEFAULT);
     ck_assert_int_eq(uv_loop_close(&fake_loop), 0);

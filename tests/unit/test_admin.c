@@ -2,22 +2,26 @@
 
 static struct client a;
 
-static void setup(void) {
+static void setup(void)
+{
     fake_setup();
     client_open(&a, 1);
 }
 
-static void teardown(void) {
+static void teardown(void)
+{
     client_close(&a);
     fake_teardown();
 }
 
-static bool starts_with(const char *text, const char *start) {
+static bool starts_with(const char *text, const char *start)
+{
     return strncmp(text, start, strlen(start)) == 0;
 }
 
 /* The text of a bulk reply. */
-static char *bulk_of(const char *line) {
+static char *bulk_of(const char *line)
+{
     (void)client_send(&a, line);
     const char *reply = client_output(&a);
     ck_assert_int_eq(reply[0], '$');
@@ -28,9 +32,11 @@ static char *bulk_of(const char *line) {
     return text;
 }
 
-/* --- INFO -------------------------------------------------------------------------------------------------------------- */
+/* --- INFO
+ * -------------------------------------------------------------------------------------------------------------- */
 
-START_TEST(info_lines_are_fields_with_names_of_their_own) {
+START_TEST(info_lines_are_fields_with_names_of_their_own)
+{
     char *text = bulk_of("INFO");
     char *names[512];
     unsigned n = 0;
@@ -59,12 +65,21 @@ START_TEST(info_lines_are_fields_with_names_of_their_own) {
 }
 END_TEST
 
-START_TEST(info_has_what_clients_look_for) {
+START_TEST(info_has_what_clients_look_for)
+{
     static const char *const fields[] = {
-        "# Server\r\nredis_version:7.0.15\r\n", "\r\nredis_mode:standalone\r\n", "\r\ntcp_port:7379\r\n",
-        "\r\nconnected_clients:1\r\n", "\r\nused_memory:", "\r\nloading:0\r\n", "\r\nrole:master\r\nconnected_slaves:2\r\n",
-        "\r\nslave0:ip=10.0.0.2,port=7372,state=online,", "\r\ncluster_enabled:0\r\n", "\r\nraft_role:leader\r\nterm:4\r\n",
-        "\r\nleader:1\r\nleader_address:10.0.0.1:7371\r\n", "\r\npeer_2:address=10.0.0.2:7372,voter=1,connected=1,match=40,lag=60,",
+        "# Server\r\nredis_version:7.0.15\r\n",
+        "\r\nredis_mode:standalone\r\n",
+        "\r\ntcp_port:7379\r\n",
+        "\r\nconnected_clients:1\r\n",
+        "\r\nused_memory:",
+        "\r\nloading:0\r\n",
+        "\r\nrole:master\r\nconnected_slaves:2\r\n",
+        "\r\nslave0:ip=10.0.0.2,port=7372,state=online,",
+        "\r\ncluster_enabled:0\r\n",
+        "\r\nraft_role:leader\r\nterm:4\r\n",
+        "\r\nleader:1\r\nleader_address:10.0.0.1:7371\r\n",
+        "\r\npeer_2:address=10.0.0.2:7372,voter=1,connected=1,match=40,lag=60,",
     };
     fake_match[1] = 40;
     char *text = bulk_of("INFO");
@@ -75,16 +90,19 @@ START_TEST(info_has_what_clients_look_for) {
 }
 END_TEST
 
-START_TEST(info_of_a_follower_names_the_leader) {
+START_TEST(info_of_a_follower_names_the_leader)
+{
     fake_leader = 3;
     char *text = bulk_of("INFO replication");
-    ck_assert_ptr_nonnull(strstr(text, "role:slave\r\nmaster_host:10.0.0.3\r\nmaster_port:7373\r\nmaster_link_status:up\r\n"));
+    ck_assert_ptr_nonnull(
+        strstr(text, "role:slave\r\nmaster_host:10.0.0.3\r\nmaster_port:7373\r\nmaster_link_status:up\r\n"));
     ck_assert_ptr_nonnull(strstr(text, "slave_read_only:0\r\n"));
     free(text);
 }
 END_TEST
 
-START_TEST(info_without_a_leader_says_so) {
+START_TEST(info_without_a_leader_says_so)
+{
     fake_leader = 0;
     char *text = bulk_of("INFO replication lockstep");
     ck_assert_ptr_nonnull(strstr(text, "master_link_status:down\r\n"));
@@ -93,7 +111,8 @@ START_TEST(info_without_a_leader_says_so) {
 }
 END_TEST
 
-START_TEST(info_gives_the_sections_asked_for) {
+START_TEST(info_gives_the_sections_asked_for)
+{
     char *text = bulk_of("INFO keyspace CLUSTER nosuch");
     ck_assert_str_eq(text, "# Cluster\r\ncluster_enabled:0\r\n\r\n# Keyspace\r\n");
     free(text);
@@ -103,16 +122,20 @@ START_TEST(info_gives_the_sections_asked_for) {
 }
 END_TEST
 
-/* --- CONFIG ------------------------------------------------------------------------------------------------------------- */
+/* --- CONFIG
+ * ------------------------------------------------------------------------------------------------------------- */
 
-START_TEST(config_get_takes_patterns) {
-    client_assert(&a, "CONFIG GET maxmem*", "*4\r\n$9\r\nmaxmemory\r\n$1\r\n0\r\n$16\r\nmaxmemory-policy\r\n$10\r\nnoeviction\r\n");
+START_TEST(config_get_takes_patterns)
+{
+    client_assert(&a, "CONFIG GET maxmem*",
+                  "*4\r\n$9\r\nmaxmemory\r\n$1\r\n0\r\n$16\r\nmaxmemory-policy\r\n$10\r\nnoeviction\r\n");
     client_assert(&a, "CONFIG GET nosuch", "*0\r\n");
     client_assert(&a, "CONFIG GET TIMEOUT", "*2\r\n$7\r\nTIMEOUT\r\n$1\r\n0\r\n");
 }
 END_TEST
 
-START_TEST(config_set_changes_and_tells_the_node) {
+START_TEST(config_set_changes_and_tells_the_node)
+{
     client_assert(&a, "CONFIG SET maxmemory 1mb timeout 5", "+OK\r\n");
     ck_assert_uint_eq(fake_config.maxmemory, 1024 * 1024);
     ck_assert_uint_eq(fake_config.timeout_s, 5);
@@ -120,7 +143,8 @@ START_TEST(config_set_changes_and_tells_the_node) {
 }
 END_TEST
 
-START_TEST(config_set_is_all_or_nothing) {
+START_TEST(config_set_is_all_or_nothing)
+{
     client_assert(&a, "CONFIG SET maxmemory 1mb timeout -1",
                   "-ERR CONFIG SET failed (possibly related to argument 'timeout') - argument must be between 0 and "
                   "31536000 inclusive\r\n");
@@ -135,30 +159,36 @@ START_TEST(config_set_is_all_or_nothing) {
 }
 END_TEST
 
-/* --- COMMAND ------------------------------------------------------------------------------------------------------------ */
+/* --- COMMAND
+ * ------------------------------------------------------------------------------------------------------------ */
 
-START_TEST(commands_know_their_keys) {
+START_TEST(commands_know_their_keys)
+{
     client_assert(&a, "COMMAND GETKEYS MSET a 1 b 2", "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
     client_assert(&a, "COMMAND GETKEYS DEL a b c", "*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n");
     client_assert(&a, "COMMAND GETKEYS PING x", "-ERR The command has no key arguments\r\n");
     client_assert(&a, "COMMAND GETKEYS nosuch x", "-ERR Invalid command specified\r\n");
     client_assert(&a, "COMMAND GETKEYS SET a", "-ERR Invalid number of arguments specified for command\r\n");
-    client_assert(&a, "COMMAND GETKEYSANDFLAGS RENAME a b",
-                  "*2\r\n*2\r\n$1\r\na\r\n*3\r\n+RW\r\n+access\r\n+delete\r\n*2\r\n$1\r\nb\r\n*2\r\n+OW\r\n+update\r\n");
+    client_assert(
+        &a, "COMMAND GETKEYSANDFLAGS RENAME a b",
+        "*2\r\n*2\r\n$1\r\na\r\n*3\r\n+RW\r\n+access\r\n+delete\r\n*2\r\n$1\r\nb\r\n*2\r\n+OW\r\n+update\r\n");
 }
 END_TEST
 
-START_TEST(command_info_has_redis_shape) {
-    client_assert(&a, "COMMAND INFO get nosuch",
-                  "*2\r\n*10\r\n$3\r\nget\r\n:2\r\n*2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n*3\r\n+@read\r\n+@string\r\n"
-                  "+@fast\r\n*0\r\n*1\r\n*6\r\n$5\r\nflags\r\n*2\r\n+RO\r\n+access\r\n$12\r\nbegin_search\r\n*4\r\n"
-                  "$4\r\ntype\r\n$5\r\nindex\r\n$4\r\nspec\r\n*2\r\n$5\r\nindex\r\n:1\r\n$9\r\nfind_keys\r\n*4\r\n$4\r\ntype\r\n"
-                  "$5\r\nrange\r\n$4\r\nspec\r\n*6\r\n$7\r\nlastkey\r\n:0\r\n$7\r\nkeystep\r\n:1\r\n$5\r\nlimit\r\n:0\r\n*0\r\n"
-                  "*-1\r\n");
+START_TEST(command_info_has_redis_shape)
+{
+    client_assert(
+        &a, "COMMAND INFO get nosuch",
+        "*2\r\n*10\r\n$3\r\nget\r\n:2\r\n*2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n*3\r\n+@read\r\n+@string\r\n"
+        "+@fast\r\n*0\r\n*1\r\n*6\r\n$5\r\nflags\r\n*2\r\n+RO\r\n+access\r\n$12\r\nbegin_search\r\n*4\r\n"
+        "$4\r\ntype\r\n$5\r\nindex\r\n$4\r\nspec\r\n*2\r\n$5\r\nindex\r\n:1\r\n$9\r\nfind_keys\r\n*4\r\n$4\r\ntype\r\n"
+        "$5\r\nrange\r\n$4\r\nspec\r\n*6\r\n$7\r\nlastkey\r\n:0\r\n$7\r\nkeystep\r\n:1\r\n$5\r\nlimit\r\n:0\r\n*0\r\n"
+        "*-1\r\n");
 }
 END_TEST
 
-START_TEST(every_listed_command_is_found_and_described) {
+START_TEST(every_listed_command_is_found_and_described)
+{
     const struct command_index *index = fake_sessions->commands;
     const struct command_entry *entry;
     unsigned n = 0;
@@ -166,7 +196,8 @@ START_TEST(every_listed_command_is_found_and_described) {
         char upper[64];
         size_t len = 0;
         for (; entry->name[len] != '\0'; len++) {
-            upper[len] = entry->name[len] >= 'a' && entry->name[len] <= 'z' ? (char)(entry->name[len] - 32) : entry->name[len];
+            upper[len] =
+                entry->name[len] >= 'a' && entry->name[len] <= 'z' ? (char)(entry->name[len] - 32) : entry->name[len];
         }
         ck_assert_ptr_eq(command_index_find(index, entry->name, len), entry);
         ck_assert_ptr_eq(command_index_find(index, upper, len), entry);
@@ -181,13 +212,15 @@ START_TEST(every_listed_command_is_found_and_described) {
 }
 END_TEST
 
-START_TEST(internal_commands_are_not_listed) {
+START_TEST(internal_commands_are_not_listed)
+{
     client_assert(&a, "COMMAND INFO lockstep.revision", "*1\r\n*-1\r\n");
     client_assert(&a, "COMMAND LIST FILTERBY PATTERN lockstep*", "*1\r\n$8\r\nlockstep\r\n");
 }
 END_TEST
 
-START_TEST(help_lists_subcommands) {
+START_TEST(help_lists_subcommands)
+{
     (void)client_send(&a, "CLUSTER HELP");
     const char *reply = client_output(&a);
     ck_assert(starts_with(reply, "*15\r\n+CLUSTER <subcommand> [<arg> [value] [opt] ...]. Subcommands are:\r\n"));
@@ -195,14 +228,16 @@ START_TEST(help_lists_subcommands) {
 }
 END_TEST
 
-START_TEST(unknown_subcommand_points_to_help) {
+START_TEST(unknown_subcommand_points_to_help)
+{
     client_assert(&a, "CLUSTER nosuch", "-ERR unknown subcommand 'nosuch'. Try CLUSTER HELP.\r\n");
     client_assert(&a, "CLUSTER KEYSLOT", "-ERR wrong number of arguments for 'cluster|keyslot' command\r\n");
     client_assert(&a, "CLUSTER", "-ERR wrong number of arguments for 'cluster' command\r\n");
 }
 END_TEST
 
-START_TEST(unknown_command_shows_128_bytes_of_arguments) {
+START_TEST(unknown_command_shows_128_bytes_of_arguments)
+{
     char line[600] = "nosuch ";
     char expected[400] = "-ERR unknown command 'nosuch', with args beginning with: '";
     memset(line + 7, 'x', 100);
@@ -213,39 +248,48 @@ START_TEST(unknown_command_shows_128_bytes_of_arguments) {
 }
 END_TEST
 
-/* --- CLUSTER, ROLE ------------------------------------------------------------------------------------------------------ */
+/* --- CLUSTER, ROLE
+ * ------------------------------------------------------------------------------------------------------ */
 
 #define NAME(id) "000000000000000" id "abcd0102030405060708090a"
 
-START_TEST(cluster_slots_name_the_leader_first) {
+START_TEST(cluster_slots_name_the_leader_first)
+{
     fake_leader = 2;
     client_assert(&a, "CLUSTER SLOTS",
                   "*1\r\n*5\r\n:0\r\n:16383\r\n"
-                  "*4\r\n$8\r\n10.0.0.2\r\n:7372\r\n$40\r\n" NAME("2") "\r\n*0\r\n"
-                  "*4\r\n$8\r\n10.0.0.1\r\n:7371\r\n$40\r\n" NAME("1") "\r\n*0\r\n"
-                  "*4\r\n$8\r\n10.0.0.3\r\n:7373\r\n$40\r\n" NAME("3") "\r\n*0\r\n");
+                  "*4\r\n$8\r\n10.0.0.2\r\n:7372\r\n$40\r\n" NAME(
+                      "2") "\r\n*0\r\n"
+                           "*4\r\n$8\r\n10.0.0.1\r\n:7371\r\n$40\r\n" NAME(
+                               "1") "\r\n*0\r\n"
+                                    "*4\r\n$8\r\n10.0.0.3\r\n:7373\r\n$40\r\n" NAME("3") "\r\n*0\r\n");
 }
 END_TEST
 
-START_TEST(cluster_slots_are_empty_without_a_leader) {
+START_TEST(cluster_slots_are_empty_without_a_leader)
+{
     fake_leader = 0;
     client_assert(&a, "CLUSTER SLOTS", "*0\r\n");
 }
 END_TEST
 
-START_TEST(cluster_nodes_lists_all) {
+START_TEST(cluster_nodes_lists_all)
+{
     fake_leader = 2;
     char *text = bulk_of("CLUSTER NODES");
-    ck_assert_str_eq(text,
-                     NAME("1") " 10.0.0.1:7371@17371 myself,slave " NAME("2") " 0 0 4 connected\n"
-                     NAME("2") " 10.0.0.2:7372@17372 master - 0 0 4 connected 0-16383\n"
-                     NAME("3") " 10.0.0.3:7373@17373 slave " NAME("2") " 0 0 4 connected\n");
+    ck_assert_str_eq(
+        text, NAME("1") " 10.0.0.1:7371@17371 myself,slave " NAME("2") " 0 0 4 connected\n" NAME(
+                  "2") " 10.0.0.2:7372@17372 master - 0 0 4 connected 0-16383\n" NAME("3") " 10.0.0.3:7373@17373 "
+                                                                                           "slave " NAME("2") " 0 0 4 "
+                                                                                                              "connecte"
+                                                                                                              "d\n");
     free(text);
     client_assert(&a, "CLUSTER MYID", "$40\r\n" NAME("1") "\r\n");
 }
 END_TEST
 
-START_TEST(cluster_info_fails_without_a_leader) {
+START_TEST(cluster_info_fails_without_a_leader)
+{
     fake_leader = 0;
     char *text = bulk_of("CLUSTER INFO");
     ck_assert_ptr_nonnull(strstr(text, "cluster_state:fail\r\n"));
@@ -253,7 +297,8 @@ START_TEST(cluster_info_fails_without_a_leader) {
 }
 END_TEST
 
-START_TEST(role_of_leader_and_follower) {
+START_TEST(role_of_leader_and_follower)
+{
     fake_match[1] = 40;
     fake_match[2] = 100;
     client_assert(&a, "ROLE",
@@ -266,21 +311,25 @@ START_TEST(role_of_leader_and_follower) {
 }
 END_TEST
 
-/* --- The rest ------------------------------------------------------------------------------------------------------------ */
+/* --- The rest
+ * ------------------------------------------------------------------------------------------------------------ */
 
-START_TEST(status_is_one_json_object) {
+START_TEST(status_is_one_json_object)
+{
     fake_match[1] = 40;
     char *text = bulk_of("LOCKSTEP STATUS");
     ck_assert(starts_with(text, "{\"id\":1,\"role\":\"leader\",\"term\":4,\"leader\":1,"));
     ck_assert_ptr_nonnull(strstr(text, "\"commit\":100,\"applied\":99,\"last\":100,\"pid\":"));
-    ck_assert_ptr_nonnull(strstr(text, "{\"id\":2,\"address\":\"10.0.0.2:7372\",\"peer_address\":\"10.0.0.2:17372\",\"voter\":true,"
-                                       "\"connected\":true,\"match\":40,\"lag\":60,"));
+    ck_assert_ptr_nonnull(
+        strstr(text, "{\"id\":2,\"address\":\"10.0.0.2:7372\",\"peer_address\":\"10.0.0.2:17372\",\"voter\":true,"
+                     "\"connected\":true,\"match\":40,\"lag\":60,"));
     ck_assert_str_eq(text + strlen(text) - 3, "}]}");
     free(text);
 }
 END_TEST
 
-START_TEST(debug_sleep_must_be_enabled) {
+START_TEST(debug_sleep_must_be_enabled)
+{
     (void)client_send(&a, "DEBUG SLEEP 0");
     ck_assert(starts_with(client_output(&a), "-ERR DEBUG command not allowed."));
     fake_config.enable_debug_command = true;
@@ -290,9 +339,11 @@ START_TEST(debug_sleep_must_be_enabled) {
 }
 END_TEST
 
-START_TEST(client_names_are_checked) {
+START_TEST(client_names_are_checked)
+{
     client_assert(&a, "CLIENT GETNAME", "$-1\r\n");
-    client_assert(&a, "CLIENT SETNAME \x7f", "-ERR Client names cannot contain spaces, newlines or special characters.\r\n");
+    client_assert(&a, "CLIENT SETNAME \x7f",
+                  "-ERR Client names cannot contain spaces, newlines or special characters.\r\n");
     client_assert(&a, "CLIENT SETNAME joe", "+OK\r\n");
     client_assert(&a, "CLIENT GETNAME", "$3\r\njoe\r\n");
     client_assert(&a, "CLIENT SETNAME ''", "+OK\r\n");
@@ -300,7 +351,8 @@ START_TEST(client_names_are_checked) {
 }
 END_TEST
 
-START_TEST(client_list_shows_settings) {
+START_TEST(client_list_shows_settings)
+{
     client_assert(&a, "CLIENT SETINFO LIB-NAME lib", "+OK\r\n");
     client_assert(&a, "CLIENT SETINFO lib-ver 1.2", "+OK\r\n");
     client_assert(&a, "CLIENT SETINFO color red", "-ERR Unrecognized option 'color'\r\n");
@@ -312,7 +364,8 @@ START_TEST(client_list_shows_settings) {
 }
 END_TEST
 
-START_TEST(hello_refuses_before_it_changes_anything) {
+START_TEST(hello_refuses_before_it_changes_anything)
+{
     client_assert(&a, "HELLO 3 SETNAME joe NOSUCH", "-ERR Syntax error in HELLO option 'NOSUCH'\r\n");
     client_assert(&a, "CLIENT GETNAME", "$-1\r\n");
     client_assert(&a, "HELLO 4", "-NOPROTO unsupported protocol version\r\n");
@@ -323,7 +376,8 @@ START_TEST(hello_refuses_before_it_changes_anything) {
 }
 END_TEST
 
-START_TEST(select_knows_one_database) {
+START_TEST(select_knows_one_database)
+{
     client_assert(&a, "SELECT 0", "+OK\r\n");
     client_assert(&a, "SELECT 1", "-ERR DB index is out of range\r\n");
     client_assert(&a, "SELECT 99999999999", "-ERR value is not an integer or out of range\r\n");
@@ -331,17 +385,35 @@ START_TEST(select_knows_one_database) {
 }
 END_TEST
 
-int main(void) {
+int main(void)
+{
     const TTest *const tests[] = {
-        info_lines_are_fields_with_names_of_their_own, info_has_what_clients_look_for,
-        info_of_a_follower_names_the_leader, info_without_a_leader_says_so, info_gives_the_sections_asked_for,
-        config_get_takes_patterns, config_set_changes_and_tells_the_node, config_set_is_all_or_nothing,
-        commands_know_their_keys, command_info_has_redis_shape, every_listed_command_is_found_and_described,
-        internal_commands_are_not_listed, help_lists_subcommands, unknown_subcommand_points_to_help,
-        unknown_command_shows_128_bytes_of_arguments, cluster_slots_name_the_leader_first,
-        cluster_slots_are_empty_without_a_leader, cluster_nodes_lists_all, cluster_info_fails_without_a_leader,
-        role_of_leader_and_follower, status_is_one_json_object, debug_sleep_must_be_enabled, client_names_are_checked,
-        client_list_shows_settings, hello_refuses_before_it_changes_anything, select_knows_one_database,
+        info_lines_are_fields_with_names_of_their_own,
+        info_has_what_clients_look_for,
+        info_of_a_follower_names_the_leader,
+        info_without_a_leader_says_so,
+        info_gives_the_sections_asked_for,
+        config_get_takes_patterns,
+        config_set_changes_and_tells_the_node,
+        config_set_is_all_or_nothing,
+        commands_know_their_keys,
+        command_info_has_redis_shape,
+        every_listed_command_is_found_and_described,
+        internal_commands_are_not_listed,
+        help_lists_subcommands,
+        unknown_subcommand_points_to_help,
+        unknown_command_shows_128_bytes_of_arguments,
+        cluster_slots_name_the_leader_first,
+        cluster_slots_are_empty_without_a_leader,
+        cluster_nodes_lists_all,
+        cluster_info_fails_without_a_leader,
+        role_of_leader_and_follower,
+        status_is_one_json_object,
+        debug_sleep_must_be_enabled,
+        client_names_are_checked,
+        client_list_shows_settings,
+        hello_refuses_before_it_changes_anything,
+        select_knows_one_database,
     };
     Suite *suite = suite_create("admin");
     TCase *tcase = tcase_create("admin");

@@ -9,31 +9,37 @@
 static struct config config;
 static char error[CONFIG_ERROR_MAX];
 
-static void setup(void) {
+static void setup(void)
+{
     ck_assert(config_init(&config));
     error[0] = '\0';
 }
 
-static void teardown(void) {
+static void teardown(void)
+{
     config_fini(&config);
 }
 
-static bool read_text(const char *text) {
+static bool read_text(const char *text)
+{
     return config_read_text(&config, "test.conf", text, strlen(text), error);
 }
 
-static bool set(const char *name, const char *value) {
+static bool set(const char *name, const char *value)
+{
     const struct config_option *option = config_option_find(name);
     ck_assert_ptr_nonnull(option);
     return config_set(&config, option, value, error);
 }
 
-static void assert_text_refused(const char *text, const char *expected) {
+static void assert_text_refused(const char *text, const char *expected)
+{
     ck_assert_msg(!read_text(text), "accepted: %s", text);
     ck_assert_msg(strstr(error, expected) != NULL, "'%s' is not in: %s", expected, error);
 }
 
-START_TEST(defaults_are_those_of_the_table) {
+START_TEST(defaults_are_those_of_the_table)
+{
     char value[256];
     const struct config_option *option;
     for (unsigned i = 0; (option = config_option_at(i)) != NULL; i++) {
@@ -60,13 +66,15 @@ START_TEST(defaults_are_those_of_the_table) {
 }
 END_TEST
 
-START_TEST(defaults_fit_together) {
+START_TEST(defaults_fit_together)
+{
     ck_assert_msg(config_finish(&config, error), "%s", error);
     ck_assert_uint_eq(config.peer_port, 17379);
 }
 END_TEST
 
-START_TEST(file_sets_values) {
+START_TEST(file_sets_values)
+{
     ck_assert_msg(read_text("# a comment\n"
                             "\n"
                             "  port 7000   # behind a value\n"
@@ -85,19 +93,22 @@ START_TEST(file_sets_values) {
 }
 END_TEST
 
-START_TEST(double_quotes_take_escapes) {
+START_TEST(double_quotes_take_escapes)
+{
     ck_assert_msg(read_text("dir \"a\\\\b\\\"c\\x41\"\n"), "%s", error);
     ck_assert_str_eq(config.dir, "a\\b\"cA");
 }
 END_TEST
 
-START_TEST(errors_carry_file_and_line) {
+START_TEST(errors_carry_file_and_line)
+{
     assert_text_refused("port 7000\n\n# x\nmaxmemory 1xb\n", "test.conf:4: ");
     assert_text_refused("prot 7000\n", "test.conf:1: unknown option 'prot', allowed are: id dir");
 }
 END_TEST
 
-START_TEST(bad_lines_are_refused) {
+START_TEST(bad_lines_are_refused)
+{
     assert_text_refused("port\n", "value is missing");
     assert_text_refused("port # 7000\n", "value is missing");
     assert_text_refused("port 0\n", "from 1 to 65535");
@@ -116,19 +127,22 @@ START_TEST(bad_lines_are_refused) {
 }
 END_TEST
 
-START_TEST(option_given_twice_in_a_file_is_refused) {
+START_TEST(option_given_twice_in_a_file_is_refused)
+{
     assert_text_refused("port 7000\nport 7001\n", "test.conf:2: option 'port' is given twice");
 }
 END_TEST
 
-START_TEST(nul_byte_in_a_file_is_refused) {
+START_TEST(nul_byte_in_a_file_is_refused)
+{
     static const char text[] = "dir a\0b\n";
     ck_assert(!config_read_text(&config, "test.conf", text, sizeof text - 1, error));
     ck_assert_ptr_nonnull(strstr(error, "NUL"));
 }
 END_TEST
 
-START_TEST(too_long_value_is_refused) {
+START_TEST(too_long_value_is_refused)
+{
     char text[6000] = "dir ";
     memset(text + 4, 'a', sizeof text - 5);
     text[sizeof text - 1] = '\0';
@@ -136,13 +150,15 @@ START_TEST(too_long_value_is_refused) {
 }
 END_TEST
 
-START_TEST(missing_file_is_named) {
+START_TEST(missing_file_is_named)
+{
     ck_assert(!config_read_file(&config, "/nonexistent/lockstep.conf", error));
     ck_assert_ptr_nonnull(strstr(error, "/nonexistent/lockstep.conf"));
 }
 END_TEST
 
-START_TEST(file_is_read) {
+START_TEST(file_is_read)
+{
     char path[] = "/tmp/lockstep-test-config-XXXXXX";
     int fd = mkstemp(path);
     ck_assert_int_ge(fd, 0);
@@ -155,7 +171,8 @@ START_TEST(file_is_read) {
 }
 END_TEST
 
-START_TEST(flags_win_over_the_file) {
+START_TEST(flags_win_over_the_file)
+{
     char *argv[] = {"lockstepd", "x.conf", "--port", "7002", "--maxmemory=1mb", "--cluster-name", "c"};
     ck_assert(read_text("port 7000\nmaxmemory 5mb\n"));
     ck_assert_msg(config_read_flags(&config, 7, argv, 2, error), "%s", error);
@@ -165,7 +182,8 @@ START_TEST(flags_win_over_the_file) {
 }
 END_TEST
 
-START_TEST(bad_flags_are_refused) {
+START_TEST(bad_flags_are_refused)
+{
     char *unknown[] = {"lockstepd", "--prot", "1"};
     char *missing[] = {"lockstepd", "--port"};
     char *plain[] = {"lockstepd", "port", "1"};
@@ -178,27 +196,29 @@ START_TEST(bad_flags_are_refused) {
 }
 END_TEST
 
-START_TEST(sizes_have_units_as_in_redis) {
+START_TEST(sizes_have_units_as_in_redis)
+{
     static const struct {
         const char *text;
         uint64_t bytes;
-    } rows[] = {{"0", 0},        {"17", 17},           {"17b", 17},          {"1k", 1000},
-                {"1kb", 1024},   {"1M", 1000 * 1000},  {"1MB", 1024 * 1024}, {"2g", UINT64_C(2000000000)},
+    } rows[] = {{"0", 0},        {"17", 17},          {"17b", 17},          {"1k", 1000},
+                {"1kb", 1024},   {"1M", 1000 * 1000}, {"1MB", 1024 * 1024}, {"2g", UINT64_C(2000000000)},
                 {"1GB", 1 << 30}};
     uint64_t size;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         ck_assert_msg(config_parse_size(rows[i].text, &size), "%s", rows[i].text);
         ck_assert_uint_eq(size, rows[i].bytes);
     }
-    static const char *const bad[] = {"", "k", "1 kb", "1tb", "-1", "+1", "1.5gb", "18446744073709551616",
-                                      "18446744073709551615kb"};
+    static const char *const bad[] = {
+        "", "k", "1 kb", "1tb", "-1", "+1", "1.5gb", "18446744073709551616", "18446744073709551615kb"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         ck_assert_msg(!config_parse_size(bad[i], &size), "accepted: %s", bad[i]);
     }
 }
 END_TEST
 
-START_TEST(members_are_parsed) {
+START_TEST(members_are_parsed)
+{
     struct config_member m;
     ck_assert(config_parse_member("1 10.0.0.1:7379", &m, error));
     ck_assert_uint_eq(m.id, 1);
@@ -212,11 +232,27 @@ START_TEST(members_are_parsed) {
 }
 END_TEST
 
-START_TEST(bad_members_are_refused) {
+START_TEST(bad_members_are_refused)
+{
     struct config_member m;
-    static const char *const bad[] = {"",          "1",           "0 a:1",         "x a:1",     "1 a",       "1 a:",
-                                      "1 a:0",     "1 a:70000",   "1 a:1:0",       "1 a:1:2:3", "1 :1",      "1 [::1:1",
-                                      "1 [::1]1",  "1 fd00::2:1", "1 a:60000",     "1 a:1 b",   "1a:1",      "1 []:1",
+    static const char *const bad[] = {"",
+                                      "1",
+                                      "0 a:1",
+                                      "x a:1",
+                                      "1 a",
+                                      "1 a:",
+                                      "1 a:0",
+                                      "1 a:70000",
+                                      "1 a:1:0",
+                                      "1 a:1:2:3",
+                                      "1 :1",
+                                      "1 [::1:1",
+                                      "1 [::1]1",
+                                      "1 fd00::2:1",
+                                      "1 a:60000",
+                                      "1 a:1 b",
+                                      "1a:1",
+                                      "1 []:1",
                                       "99999999999999999999 a:1"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         error[0] = '\0';
@@ -226,7 +262,8 @@ START_TEST(bad_members_are_refused) {
 }
 END_TEST
 
-START_TEST(own_member_line_gives_the_ports) {
+START_TEST(own_member_line_gives_the_ports)
+{
     ck_assert(set("id", "2"));
     ck_assert(set("member", "1 127.0.0.1:7001:8001"));
     ck_assert(set("member", "2 127.0.0.1:7002:8002"));
@@ -236,7 +273,8 @@ START_TEST(own_member_line_gives_the_ports) {
 }
 END_TEST
 
-START_TEST(given_port_stands_against_the_member_line) {
+START_TEST(given_port_stands_against_the_member_line)
+{
     ck_assert(set("id", "1"));
     ck_assert(set("port", "9001"));
     ck_assert(set("member", "1 127.0.0.1:7001:8001"));
@@ -246,7 +284,8 @@ START_TEST(given_port_stands_against_the_member_line) {
 }
 END_TEST
 
-START_TEST(members_of_flags_replace_those_of_the_file) {
+START_TEST(members_of_flags_replace_those_of_the_file)
+{
     char *argv[] = {"lockstepd", "--id", "5", "--member", "5 127.0.0.1:7005"};
     ck_assert(read_text("member 1 a:1\nmember 2 b:2\n"));
     ck_assert_msg(config_read_flags(&config, 5, argv, 1, error), "%s", error);
@@ -255,7 +294,8 @@ START_TEST(members_of_flags_replace_those_of_the_file) {
 }
 END_TEST
 
-static void assert_unfit(const char *text, const char *expected) {
+static void assert_unfit(const char *text, const char *expected)
+{
     teardown();
     setup();
     ck_assert_msg(read_text(text), "%s", error);
@@ -263,7 +303,8 @@ static void assert_unfit(const char *text, const char *expected) {
     ck_assert_msg(strstr(error, expected) != NULL, "'%s' is not in: %s", expected, error);
 }
 
-START_TEST(options_must_fit_together) {
+START_TEST(options_must_fit_together)
+{
     assert_unfit("heartbeat-ms 101\n", "above a third of election-timeout-ms 300");
     assert_unfit("id 3\nmember 1 a:1\nmember 2 b:1\n", "id 3 is not the ID of any member");
     assert_unfit("member 1 a:1\nmember 2 b:1\n", "id is missing");
@@ -277,7 +318,8 @@ START_TEST(options_must_fit_together) {
 }
 END_TEST
 
-START_TEST(too_many_members_are_refused) {
+START_TEST(too_many_members_are_refused)
+{
     char line[64];
     for (unsigned i = 1; i <= REPLICA_SERVERS_MAX; i++) {
         (void)snprintf(line, sizeof line, "%u host%u:7379", i, i);
@@ -288,7 +330,8 @@ START_TEST(too_many_members_are_refused) {
 }
 END_TEST
 
-START_TEST(refused_value_changes_nothing) {
+START_TEST(refused_value_changes_nothing)
+{
     ck_assert(set("dir", "here"));
     ck_assert(!set("dir", ""));
     ck_assert_str_eq(config.dir, "here");
@@ -297,7 +340,8 @@ START_TEST(refused_value_changes_nothing) {
 }
 END_TEST
 
-START_TEST(shown_value_is_cut_at_the_capacity) {
+START_TEST(shown_value_is_cut_at_the_capacity)
+{
     char value[4];
     ck_assert(set("dir", "abcdef"));
     ck_assert_uint_eq(config_get(&config, config_option_find("dir"), value, sizeof value), 3);
@@ -308,7 +352,8 @@ START_TEST(shown_value_is_cut_at_the_capacity) {
 }
 END_TEST
 
-int main(void) {
+int main(void)
+{
     Suite *suite = suite_create("config");
     TCase *tcase = tcase_create("config");
     tcase_add_checked_fixture(tcase, setup, teardown);

@@ -4,17 +4,20 @@
 
 #include "cmd/lockstepd/keyslot.h"
 
-static unsigned slot(const char *key) {
+static unsigned slot(const char *key)
+{
     return key_slot(key, strlen(key));
 }
 
-START_TEST(crc_of_the_specification) {
+START_TEST(crc_of_the_specification)
+{
     ck_assert_uint_eq(crc16("123456789", 9), 0x31c3);
     ck_assert_uint_eq(crc16("", 0), 0);
 }
 END_TEST
 
-START_TEST(slots_as_redis_computes_them) {
+START_TEST(slots_as_redis_computes_them)
+{
     ck_assert_uint_eq(slot("foo"), 12182);
     ck_assert_uint_eq(slot("bar"), 5061);
     ck_assert_uint_eq(slot("somekey"), 11058);
@@ -22,20 +25,23 @@ START_TEST(slots_as_redis_computes_them) {
 }
 END_TEST
 
-START_TEST(hash_tag_decides) {
+START_TEST(hash_tag_decides)
+{
     ck_assert_uint_eq(slot("foo{hash_tag}"), 2515);
     ck_assert_uint_eq(slot("{user1000}.following"), slot("user1000"));
     ck_assert_uint_eq(slot("{user1000}.followers"), slot("user1000"));
 }
 END_TEST
 
-START_TEST(first_tag_counts) {
+START_TEST(first_tag_counts)
+{
     ck_assert_uint_eq(slot("foo{bar}{zap}"), slot("bar"));
     ck_assert_uint_eq(slot("foo{{bar}}zap"), slot("{bar"));
 }
 END_TEST
 
-START_TEST(empty_or_open_tag_is_no_tag) {
+START_TEST(empty_or_open_tag_is_no_tag)
+{
     ck_assert_uint_eq(slot("foo{}{bar}"), crc16("foo{}{bar}", 10) % KEY_SLOTS);
     ck_assert_uint_eq(slot("foo{bar"), crc16("foo{bar", 7) % KEY_SLOTS);
     ck_assert_uint_eq(slot("foo{"), crc16("foo{", 4) % KEY_SLOTS);
@@ -43,7 +49,8 @@ START_TEST(empty_or_open_tag_is_no_tag) {
 }
 END_TEST
 
-int main(void) {
+int main(void)
+{
     Suite *suite = suite_create("keyslot");
     TCase *tcase = tcase_create("keyslot");
     tcase_add_test(tcase, crc_of_the_specification);

@@ -2,13 +2,15 @@
 
 static struct client a, b;
 
-static void setup(void) {
+static void setup(void)
+{
     fake_setup();
     client_open(&a, 1);
     client_open(&b, 2);
 }
 
-static void teardown(void) {
+static void teardown(void)
+{
     if (a.session != NULL) {
         client_close(&a);
     }
@@ -19,9 +21,11 @@ static void teardown(void) {
     fake_teardown();
 }
 
-/* --- Order of replies ------------------------------------------------------------------------------------------------- */
+/* --- Order of replies
+ * ------------------------------------------------------------------------------------------------- */
 
-START_TEST(store_command_goes_to_the_executor) {
+START_TEST(store_command_goes_to_the_executor)
+{
     ck_assert(client_send(&a, "SET k v"));
     fake_assert_oldest("SET k v");
     ck_assert_str_eq(client_output(&a), "");
@@ -30,7 +34,8 @@ START_TEST(store_command_goes_to_the_executor) {
 }
 END_TEST
 
-START_TEST(local_reply_waits_for_older_requests) {
+START_TEST(local_reply_waits_for_older_requests)
+{
     (void)client_send(&a, "SET k 1");
     (void)client_send(&a, "PING one");
     (void)client_send(&a, "PING two");
@@ -45,7 +50,8 @@ START_TEST(local_reply_waits_for_older_requests) {
 }
 END_TEST
 
-START_TEST(error_reply_waits_for_older_requests) {
+START_TEST(error_reply_waits_for_older_requests)
+{
     (void)client_send(&a, "SET k 1");
     (void)client_send(&a, "GET");
     (void)client_send(&a, "nosuch x");
@@ -56,7 +62,8 @@ START_TEST(error_reply_waits_for_older_requests) {
 }
 END_TEST
 
-START_TEST(sessions_do_not_wait_for_each_other) {
+START_TEST(sessions_do_not_wait_for_each_other)
+{
     (void)client_send(&a, "SET k 1");
     client_assert(&b, "PING", "+PONG\r\n");
     fake_finish_status("OK");
@@ -65,14 +72,16 @@ START_TEST(sessions_do_not_wait_for_each_other) {
 }
 END_TEST
 
-START_TEST(raw_reply_is_passed_on) {
+START_TEST(raw_reply_is_passed_on)
+{
     (void)client_send(&a, "GET k");
     fake_finish_raw("$1\r\nx\r\n");
     ck_assert_str_eq(client_output(&a), "$1\r\nx\r\n");
 }
 END_TEST
 
-START_TEST(reply_has_the_protocol_of_its_request) {
+START_TEST(reply_has_the_protocol_of_its_request)
+{
     (void)client_send(&a, "GET k");
     (void)client_send(&a, "HELLO 3");
     (void)client_send(&a, "GET k");
@@ -89,9 +98,11 @@ START_TEST(reply_has_the_protocol_of_its_request) {
 }
 END_TEST
 
-/* --- Bounds and pauses -------------------------------------------------------------------------------------------------- */
+/* --- Bounds and pauses
+ * -------------------------------------------------------------------------------------------------- */
 
-START_TEST(congestion_pauses_until_relieved) {
+START_TEST(congestion_pauses_until_relieved)
+{
     fake_congested = true;
     ck_assert(!client_send(&a, "SET k 1"));
     ck_assert(!client_send(&b, "SET k 1"));
@@ -104,7 +115,8 @@ START_TEST(congestion_pauses_until_relieved) {
 }
 END_TEST
 
-START_TEST(connection_may_close_while_congested) {
+START_TEST(connection_may_close_while_congested)
+{
     fake_congested = true;
     ck_assert(!client_send(&a, "SET k 1"));
     ck_assert(!client_send(&b, "SET k 1"));
@@ -114,7 +126,8 @@ START_TEST(connection_may_close_while_congested) {
 }
 END_TEST
 
-START_TEST(too_many_pending_requests_pause) {
+START_TEST(too_many_pending_requests_pause)
+{
     for (unsigned i = 1; i < SESSION_PENDING_MAX; i++) {
         ck_assert(client_send(&a, "SET k 1"));
     }
@@ -129,7 +142,8 @@ START_TEST(too_many_pending_requests_pause) {
 }
 END_TEST
 
-START_TEST(too_many_waiting_bytes_pause) {
+START_TEST(too_many_waiting_bytes_pause)
+{
     char line[4000] = "ECHO ";
     memset(line + 5, 'x', sizeof line - 6);
     line[sizeof line - 1] = '\0';
@@ -148,9 +162,11 @@ START_TEST(too_many_waiting_bytes_pause) {
 }
 END_TEST
 
-/* --- Closing --------------------------------------------------------------------------------------------------------- */
+/* --- Closing ---------------------------------------------------------------------------------------------------------
+ */
 
-START_TEST(closed_session_lives_until_its_requests_end) {
+START_TEST(closed_session_lives_until_its_requests_end)
+{
     (void)client_send(&a, "SET k 1");
     (void)client_send(&a, "SET k 2");
     (void)client_send(&a, "PING");
@@ -161,7 +177,8 @@ START_TEST(closed_session_lives_until_its_requests_end) {
 }
 END_TEST
 
-START_TEST(quit_closes_after_what_is_pending) {
+START_TEST(quit_closes_after_what_is_pending)
+{
     (void)client_send(&a, "SET k 1");
     ck_assert(!client_send(&a, "QUIT"));
     ck_assert(!a.conn.closing);
@@ -171,7 +188,8 @@ START_TEST(quit_closes_after_what_is_pending) {
 }
 END_TEST
 
-START_TEST(end_of_input_closes_after_what_is_pending) {
+START_TEST(end_of_input_closes_after_what_is_pending)
+{
     (void)client_send(&a, "SET k 1");
     ck_assert(fake_callbacks.eof(a.session, &a.conn));
     ck_assert(!a.conn.closing);
@@ -181,13 +199,15 @@ START_TEST(end_of_input_closes_after_what_is_pending) {
 }
 END_TEST
 
-START_TEST(end_of_input_with_nothing_pending_closes_at_once) {
+START_TEST(end_of_input_with_nothing_pending_closes_at_once)
+{
     client_assert(&a, "PING", "+PONG\r\n");
     ck_assert(!fake_callbacks.eof(a.session, &a.conn));
 }
 END_TEST
 
-START_TEST(end_of_input_while_paused_waits_for_the_rest) {
+START_TEST(end_of_input_while_paused_waits_for_the_rest)
+{
     fake_congested = true;
     ck_assert(!client_send(&a, "SET k 1"));
     ck_assert(fake_callbacks.eof(a.session, &a.conn));
@@ -199,21 +219,24 @@ START_TEST(end_of_input_while_paused_waits_for_the_rest) {
 }
 END_TEST
 
-START_TEST(shutdown_stops_the_node_without_a_reply) {
+START_TEST(shutdown_stops_the_node_without_a_reply)
+{
     ck_assert(!client_send(&a, "SHUTDOWN NOSAVE"));
     ck_assert_uint_eq(fake_stops, 1);
     ck_assert_str_eq(client_output(&a), "");
 }
 END_TEST
 
-START_TEST(kill_by_id_closes_the_other) {
+START_TEST(kill_by_id_closes_the_other)
+{
     client_assert(&a, "CLIENT KILL ID 2", ":1\r\n");
     ck_assert(b.conn.closed);
     ck_assert(!a.conn.closing);
 }
 END_TEST
 
-START_TEST(kill_of_oneself_is_answered_first) {
+START_TEST(kill_of_oneself_is_answered_first)
+{
     ck_assert(!client_send(&a, "CLIENT KILL 127.0.0.1:1001"));
     ck_assert(a.conn.closing);
     ck_assert(!b.conn.closed);
@@ -221,9 +244,11 @@ START_TEST(kill_of_oneself_is_answered_first) {
 }
 END_TEST
 
-/* --- CLIENT REPLY ------------------------------------------------------------------------------------------------------ */
+/* --- CLIENT REPLY
+ * ------------------------------------------------------------------------------------------------------ */
 
-START_TEST(reply_off_mutes_until_on) {
+START_TEST(reply_off_mutes_until_on)
+{
     (void)client_send(&a, "CLIENT REPLY OFF");
     (void)client_send(&a, "PING");
     (void)client_send(&a, "SET k 1");
@@ -237,7 +262,8 @@ START_TEST(reply_off_mutes_until_on) {
 }
 END_TEST
 
-START_TEST(reply_skip_mutes_one) {
+START_TEST(reply_skip_mutes_one)
+{
     (void)client_send(&a, "CLIENT REPLY SKIP");
     (void)client_send(&a, "SET k 1");
     (void)client_send(&a, "SET k 2");
@@ -250,16 +276,19 @@ START_TEST(reply_skip_mutes_one) {
 }
 END_TEST
 
-START_TEST(reset_turns_replies_on) {
+START_TEST(reset_turns_replies_on)
+{
     (void)client_send(&a, "CLIENT REPLY OFF");
     client_assert(&a, "RESET", "+RESET\r\n");
     client_assert(&a, "PING", "+PONG\r\n");
 }
 END_TEST
 
-/* --- Transactions ------------------------------------------------------------------------------------------------------- */
+/* --- Transactions
+ * ------------------------------------------------------------------------------------------------------- */
 
-START_TEST(transaction_is_submitted_as_one) {
+START_TEST(transaction_is_submitted_as_one)
+{
     client_assert(&a, "MULTI", "+OK\r\n");
     client_assert(&a, "SET k 1", "+QUEUED\r\n");
     client_assert(&a, "INCR k", "+QUEUED\r\n");
@@ -272,7 +301,8 @@ START_TEST(transaction_is_submitted_as_one) {
 }
 END_TEST
 
-START_TEST(queued_waits_for_older_requests) {
+START_TEST(queued_waits_for_older_requests)
+{
     (void)client_send(&a, "SET k 1");
     (void)client_send(&a, "MULTI");
     (void)client_send(&a, "GET k");
@@ -284,7 +314,8 @@ START_TEST(queued_waits_for_older_requests) {
 }
 END_TEST
 
-START_TEST(empty_transaction_is_answered_here) {
+START_TEST(empty_transaction_is_answered_here)
+{
     (void)client_send(&a, "MULTI");
     (void)client_output(&a);
     client_assert(&a, "EXEC", "*0\r\n");
@@ -292,7 +323,8 @@ START_TEST(empty_transaction_is_answered_here) {
 }
 END_TEST
 
-START_TEST(refused_command_aborts_the_transaction) {
+START_TEST(refused_command_aborts_the_transaction)
+{
     static const char *const refused[] = {"nosuch", "GET", "SELECT 0", "CLIENT ID", "CONFIG GET x"};
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
         client_assert(&a, "MULTI", "+OK\r\n");
@@ -306,7 +338,8 @@ START_TEST(refused_command_aborts_the_transaction) {
 }
 END_TEST
 
-START_TEST(nested_calls_are_refused_and_do_no_harm) {
+START_TEST(nested_calls_are_refused_and_do_no_harm)
+{
     (void)client_send(&a, "MULTI");
     (void)client_output(&a);
     client_assert(&a, "MULTI", "-ERR MULTI calls can not be nested\r\n");
@@ -317,7 +350,8 @@ START_TEST(nested_calls_are_refused_and_do_no_harm) {
 }
 END_TEST
 
-START_TEST(discard_forgets_everything) {
+START_TEST(discard_forgets_everything)
+{
     client_assert(&a, "DISCARD", "-ERR DISCARD without MULTI\r\n");
     client_assert(&a, "MULTI", "+OK\r\n");
     client_assert(&a, "SET k 1", "+QUEUED\r\n");
@@ -327,7 +361,8 @@ START_TEST(discard_forgets_everything) {
 }
 END_TEST
 
-START_TEST(too_large_transaction_is_refused) {
+START_TEST(too_large_transaction_is_refused)
+{
     char line[3000] = "SET k ";
     memset(line + 6, 'x', sizeof line - 7);
     line[sizeof line - 1] = '\0';
@@ -343,7 +378,8 @@ START_TEST(too_large_transaction_is_refused) {
 }
 END_TEST
 
-static void watch_answer(const int64_t *revisions, size_t n) {
+static void watch_answer(const int64_t *revisions, size_t n)
+{
     struct store_reply *reply = fake_begin();
     reply->ops->array(reply, n);
     for (size_t i = 0; i < n; i++) {
@@ -352,7 +388,8 @@ static void watch_answer(const int64_t *revisions, size_t n) {
     fake_end();
 }
 
-START_TEST(watch_reads_revisions_and_pauses_meanwhile) {
+START_TEST(watch_reads_revisions_and_pauses_meanwhile)
+{
     static const int64_t revisions[] = {7, 0};
     ck_assert(!client_send(&a, "WATCH x y x"));
     fake_assert_oldest("lockstep.revision x y");
@@ -367,7 +404,8 @@ START_TEST(watch_reads_revisions_and_pauses_meanwhile) {
 }
 END_TEST
 
-START_TEST(watch_understands_another_nodes_bytes) {
+START_TEST(watch_understands_another_nodes_bytes)
+{
     (void)client_send(&a, "WATCH x y");
     fake_finish_raw("*2\r\n:12\r\n:34\r\n");
     ck_assert_str_eq(client_output(&a), "+OK\r\n");
@@ -377,7 +415,8 @@ START_TEST(watch_understands_another_nodes_bytes) {
 }
 END_TEST
 
-START_TEST(second_watch_keeps_the_first_revision) {
+START_TEST(second_watch_keeps_the_first_revision)
+{
     static const int64_t first[] = {7};
     static const int64_t second[] = {9};
     (void)client_send(&a, "WATCH x");
@@ -393,9 +432,11 @@ START_TEST(second_watch_keeps_the_first_revision) {
 }
 END_TEST
 
-START_TEST(failed_watch_watches_nothing) {
-    static const char *const answers[] = {"-CLUSTERDOWN no leader\r\n", "*1\r\n:1\r\n", "*2\r\n:1\r\n", "*2\r\n:1\r\n$1\r\nx\r\n",
-                                          "*2\r\n:1\r\n:2\r\n:3\r\n", "*2\r\n:1\r\n:-2\r\n", "*2\r\n:1\r\n:2"};
+START_TEST(failed_watch_watches_nothing)
+{
+    static const char *const answers[] = {
+        "-CLUSTERDOWN no leader\r\n", "*1\r\n:1\r\n",        "*2\r\n:1\r\n",  "*2\r\n:1\r\n$1\r\nx\r\n",
+        "*2\r\n:1\r\n:2\r\n:3\r\n",   "*2\r\n:1\r\n:-2\r\n", "*2\r\n:1\r\n:2"};
     for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
         (void)client_send(&a, "WATCH x y");
         fake_finish_raw(answers[i]);
@@ -407,7 +448,8 @@ START_TEST(failed_watch_watches_nothing) {
 }
 END_TEST
 
-START_TEST(unwatch_exec_and_discard_forget_watched_keys) {
+START_TEST(unwatch_exec_and_discard_forget_watched_keys)
+{
     static const int64_t revision[] = {7};
     static const char *const ends[] = {"UNWATCH", "MULTI DISCARD", "RESET"};
     for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
@@ -426,7 +468,8 @@ START_TEST(unwatch_exec_and_discard_forget_watched_keys) {
 }
 END_TEST
 
-START_TEST(muted_watch_still_watches) {
+START_TEST(muted_watch_still_watches)
+{
     static const int64_t revision[] = {7};
     (void)client_send(&a, "CLIENT REPLY SKIP");
     (void)client_send(&a, "WATCH x");
@@ -438,16 +481,19 @@ START_TEST(muted_watch_still_watches) {
 }
 END_TEST
 
-START_TEST(connection_may_close_with_a_watch_under_way) {
+START_TEST(connection_may_close_with_a_watch_under_way)
+{
     (void)client_send(&a, "WATCH x");
     client_close(&a);
     fake_end();
 }
 END_TEST
 
-/* --- WAIT -------------------------------------------------------------------------------------------------------------- */
+/* --- WAIT
+ * -------------------------------------------------------------------------------------------------------------- */
 
-START_TEST(wait_keeps_its_place) {
+START_TEST(wait_keeps_its_place)
+{
     (void)client_send(&a, "SET k 1");
     ck_assert(!client_send(&a, "WAIT 1 0"));
     ck_assert_str_eq(client_output(&a), "");
@@ -457,7 +503,8 @@ START_TEST(wait_keeps_its_place) {
 }
 END_TEST
 
-START_TEST(wait_for_more_than_the_majority_watches_the_others) {
+START_TEST(wait_for_more_than_the_majority_watches_the_others)
+{
     fake_match[1] = 100;
     fake_match[2] = 50;
     ck_assert(!client_send(&a, "WAIT 2 0"));
@@ -470,7 +517,8 @@ START_TEST(wait_for_more_than_the_majority_watches_the_others) {
 }
 END_TEST
 
-START_TEST(wait_ends_with_its_time) {
+START_TEST(wait_ends_with_its_time)
+{
     ck_assert(!client_send(&a, "WAIT 3 1"));
     for (unsigned i = 0; i < 100 && a.conn.resumed == 0; i++) {
         ck_assert_int_ne(uv_run(&fake_loop, UV_RUN_ONCE), 0);
@@ -479,22 +527,26 @@ START_TEST(wait_ends_with_its_time) {
 }
 END_TEST
 
-START_TEST(wait_on_another_node_says_what_the_majority_guarantees) {
+START_TEST(wait_on_another_node_says_what_the_majority_guarantees)
+{
     fake_leader = 2;
     client_assert(&a, "WAIT 2 0", ":1\r\n");
 }
 END_TEST
 
-START_TEST(connection_may_close_in_wait) {
+START_TEST(connection_may_close_in_wait)
+{
     ck_assert(!client_send(&a, "WAIT 2 0"));
     client_close(&a);
     ck_assert_int_ne(uv_run(&fake_loop, UV_RUN_ONCE), 0);
 }
 END_TEST
 
-/* --- Redirection --------------------------------------------------------------------------------------------------------- */
+/* --- Redirection
+ * --------------------------------------------------------------------------------------------------------- */
 
-START_TEST(redirect_names_the_leader) {
+START_TEST(redirect_names_the_leader)
+{
     fake_config.redirect = true;
     fake_leader = 3;
     client_assert(&a, "GET foo", "-MOVED 12182 10.0.0.3:7373\r\n");
@@ -503,7 +555,8 @@ START_TEST(redirect_names_the_leader) {
 }
 END_TEST
 
-START_TEST(redirect_without_a_leader_is_clusterdown) {
+START_TEST(redirect_without_a_leader_is_clusterdown)
+{
     fake_config.redirect = true;
     fake_leader = 0;
     (void)client_send(&a, "GET foo");
@@ -511,7 +564,8 @@ START_TEST(redirect_without_a_leader_is_clusterdown) {
 }
 END_TEST
 
-START_TEST(redirect_spares_the_leader_and_commands_without_keys) {
+START_TEST(redirect_spares_the_leader_and_commands_without_keys)
+{
     fake_config.redirect = true;
     (void)client_send(&a, "GET foo");
     fake_assert_oldest("GET foo");
@@ -522,7 +576,8 @@ START_TEST(redirect_spares_the_leader_and_commands_without_keys) {
 }
 END_TEST
 
-START_TEST(readonly_session_reads_here) {
+START_TEST(readonly_session_reads_here)
+{
     fake_config.redirect = true;
     fake_leader = 2;
     client_assert(&a, "READONLY", "+OK\r\n");
@@ -538,7 +593,8 @@ START_TEST(readonly_session_reads_here) {
 }
 END_TEST
 
-START_TEST(redirected_command_aborts_its_transaction) {
+START_TEST(redirected_command_aborts_its_transaction)
+{
     fake_config.redirect = true;
     fake_leader = 2;
     client_assert(&a, "MULTI", "+OK\r\n");
@@ -547,7 +603,8 @@ START_TEST(redirected_command_aborts_its_transaction) {
 }
 END_TEST
 
-START_TEST(watch_is_redirected_too) {
+START_TEST(watch_is_redirected_too)
+{
     fake_config.redirect = true;
     fake_leader = 2;
     client_assert(&a, "WATCH foo", "-MOVED 12182 10.0.0.2:7372\r\n");
@@ -555,28 +612,57 @@ START_TEST(watch_is_redirected_too) {
 }
 END_TEST
 
-static Suite *session_suite(void) {
+static Suite *session_suite(void)
+{
     Suite *suite = suite_create("session");
     TCase *tcase = tcase_create("session");
     const TTest *const tests[] = {
-        store_command_goes_to_the_executor, local_reply_waits_for_older_requests, error_reply_waits_for_older_requests,
-        sessions_do_not_wait_for_each_other, raw_reply_is_passed_on, reply_has_the_protocol_of_its_request,
-        congestion_pauses_until_relieved, connection_may_close_while_congested, too_many_pending_requests_pause,
-        too_many_waiting_bytes_pause, closed_session_lives_until_its_requests_end, quit_closes_after_what_is_pending,
-        end_of_input_closes_after_what_is_pending, end_of_input_with_nothing_pending_closes_at_once,
-        end_of_input_while_paused_waits_for_the_rest, shutdown_stops_the_node_without_a_reply,
-        kill_by_id_closes_the_other, kill_of_oneself_is_answered_first, reply_off_mutes_until_on, reply_skip_mutes_one,
-        reset_turns_replies_on, transaction_is_submitted_as_one, queued_waits_for_older_requests,
-        empty_transaction_is_answered_here, refused_command_aborts_the_transaction,
-        nested_calls_are_refused_and_do_no_harm, discard_forgets_everything, too_large_transaction_is_refused,
-        watch_reads_revisions_and_pauses_meanwhile, watch_understands_another_nodes_bytes,
-        second_watch_keeps_the_first_revision, failed_watch_watches_nothing,
-        unwatch_exec_and_discard_forget_watched_keys, muted_watch_still_watches,
-        connection_may_close_with_a_watch_under_way, wait_keeps_its_place,
-        wait_for_more_than_the_majority_watches_the_others, wait_ends_with_its_time,
-        wait_on_another_node_says_what_the_majority_guarantees, connection_may_close_in_wait, redirect_names_the_leader,
-        redirect_without_a_leader_is_clusterdown, redirect_spares_the_leader_and_commands_without_keys,
-        readonly_session_reads_here, redirected_command_aborts_its_transaction, watch_is_redirected_too,
+        store_command_goes_to_the_executor,
+        local_reply_waits_for_older_requests,
+        error_reply_waits_for_older_requests,
+        sessions_do_not_wait_for_each_other,
+        raw_reply_is_passed_on,
+        reply_has_the_protocol_of_its_request,
+        congestion_pauses_until_relieved,
+        connection_may_close_while_congested,
+        too_many_pending_requests_pause,
+        too_many_waiting_bytes_pause,
+        closed_session_lives_until_its_requests_end,
+        quit_closes_after_what_is_pending,
+        end_of_input_closes_after_what_is_pending,
+        end_of_input_with_nothing_pending_closes_at_once,
+        end_of_input_while_paused_waits_for_the_rest,
+        shutdown_stops_the_node_without_a_reply,
+        kill_by_id_closes_the_other,
+        kill_of_oneself_is_answered_first,
+        reply_off_mutes_until_on,
+        reply_skip_mutes_one,
+        reset_turns_replies_on,
+        transaction_is_submitted_as_one,
+        queued_waits_for_older_requests,
+        empty_transaction_is_answered_here,
+        refused_command_aborts_the_transaction,
+        nested_calls_are_refused_and_do_no_harm,
+        discard_forgets_everything,
+        too_large_transaction_is_refused,
+        watch_reads_revisions_and_pauses_meanwhile,
+        watch_understands_another_nodes_bytes,
+        second_watch_keeps_the_first_revision,
+        failed_watch_watches_nothing,
+        unwatch_exec_and_discard_forget_watched_keys,
+        muted_watch_still_watches,
+        connection_may_close_with_a_watch_under_way,
+        wait_keeps_its_place,
+        wait_for_more_than_the_majority_watches_the_others,
+        wait_ends_with_its_time,
+        wait_on_another_node_says_what_the_majority_guarantees,
+        connection_may_close_in_wait,
+        redirect_names_the_leader,
+        redirect_without_a_leader_is_clusterdown,
+        redirect_spares_the_leader_and_commands_without_keys,
+        readonly_session_reads_here,
+        redirected_command_aborts_its_transaction,
+        watch_is_redirected_too,
     };
     tcase_add_checked_fixture(tcase, setup, teardown);
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
@@ -586,7 +672,8 @@ static Suite *session_suite(void) {
     return suite;
 }
 
-int main(void) {
+int main(void)
+{
     SRunner *runner = srunner_create(session_suite());
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);
