@@ -106,6 +106,19 @@ def free_ports(count):
     return sorted(ports)
 
 
+def free_ports_in_a_row(count):
+    """The same, one after the other."""
+    low, high = _port_range()
+    for base in range(low, high - count + 2):
+        taken = []
+        while len(taken) < count and base + len(taken) not in _locks and _take_port(base + len(taken)):
+            taken.append(base + len(taken))
+        if len(taken) == count:
+            return taken
+        release_ports(taken)
+    raise RuntimeError("no %d free ports in a row in %d-%d" % (count, low, high))
+
+
 def release_ports(ports):
     for port in ports:
         lock = _locks.pop(port, None)
