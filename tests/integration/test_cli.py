@@ -205,7 +205,7 @@ def bench_counts_what_the_server_executed():
 
 @test
 def bench_sees_a_stall_that_a_closed_loop_hides():
-    """Open loop: a server stopped for a second shows in the percentiles, since latency counts from when a request was due."""
+    """Open loop: a server stopped for a second shows in the percentiles: latency counts from when a request was due."""
     with Cluster(1) as cluster:
         node = cluster.nodes[0]
         argv = [LOCKSTEP, "bench", "--addr", "%s:%d" % (HOST, node.port), "--rate", "500", "--time", "4", "--json", "--mix",

@@ -60,7 +60,7 @@ func parse() options {
 	var o options
 	flag.StringVar(&o.endpoints, "endpoints", "http://127.0.0.1:2379", "addresses, separated by commas")
 	flag.IntVar(&o.clients, "clients", 64, "requests in flight at once")
-	flag.IntVar(&o.connections, "connections", 16, "TCP connections that the clients share")
+	flag.IntVar(&o.connections, "connections", 8, "TCP connections that the clients share (8 is about the best for 64 clients)")
 	flag.Float64Var(&o.seconds, "time", 10, "seconds to measure")
 	flag.Float64Var(&o.warmup, "warmup", 1, "seconds of load before that")
 	flag.IntVar(&o.keys, "keys", 1000000, "number of different keys")
