@@ -244,6 +244,20 @@ START_TEST(kill_of_oneself_is_answered_first)
 }
 END_TEST
 
+START_TEST(idle_connections_are_closed_and_busy_ones_kept)
+{
+    struct session *idle = a.session;
+    struct session *busy = b.session;
+    fake_config.timeout_s = 1;
+    (void)client_send(&b, "SET k 1");
+    idle->last_ms = uv_now(&fake_loop) - 5000;
+    busy->last_ms = uv_now(&fake_loop) - 5000;
+    ck_assert_int_ne(uv_run(&fake_loop, UV_RUN_ONCE), 0); /* until the timer that looks for them fires */
+    ck_assert(a.conn.closed);
+    ck_assert(!b.conn.closed);
+}
+END_TEST
+
 /* --- CLIENT REPLY
  * ------------------------------------------------------------------------------------------------------ */
 
@@ -635,6 +649,7 @@ static Suite *session_suite(void)
         shutdown_stops_the_node_without_a_reply,
         kill_by_id_closes_the_other,
         kill_of_oneself_is_answered_first,
+        idle_connections_are_closed_and_busy_ones_kept,
         reply_off_mutes_until_on,
         reply_skip_mutes_one,
         reset_turns_replies_on,
