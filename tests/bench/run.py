@@ -269,7 +269,7 @@ def environment(args):
              "sync_us": round(sync_cost_us(args.dir), 1), "date": time.strftime("%Y-%m-%d"),
              "lockstep": version_of("git", "-C", ROOT, "describe", "--always", "--dirty"),
              "redis": version_of("redis-server", "--version"), "etcd": version_of("etcd", "--version"),
-             "rounds": args.rounds, "seconds": args.time}
+             "rounds": args.rounds, "seconds": args.time, "load_before": os.getloadavg()[0]}
     facts["summary"] = ("%d CPUs (%s), %s, a synced 4 KiB write takes %.0f us; medians of %d rounds of %g s"
                         % (facts["cpus"], cpu, facts["file_system"], facts["sync_us"], args.rounds, args.time))
     if facts["file_system"] in ("tmpfs", "ramfs"):
@@ -294,10 +294,14 @@ def main():
     args.etcdbench = etcdbench_build() if shutil.which("etcd") else None
     facts = environment(args)
     say(facts["summary"])
+    if facts["load_before"] > 0.5 * facts["cpus"]:
+        say("warning: the machine is busy (load average %.1f): the figures will say little" % facts["load_before"])
     results = {"environment": facts, "workloads": compare(args)}
     if not args.no_memory:
         results["memory"] = memory(args)
     print("\n" + facts["summary"])
+    if facts["load_before"] > 0.5 * facts["cpus"]:
+        print("WARNING: the machine was busy with other work (load average %.1f at the start)" % facts["load_before"])
     print(report.table(results))
     if args.json:
         with open(args.json, "w") as out:
