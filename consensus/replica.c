@@ -202,6 +202,9 @@ static bool handle_entries(struct replica *r, const struct raft_update *update, 
 
     r->updates_with_entries++;
     assert(index > 0);
+    if (update->entries.batch == &r->core.barrier) {
+        source = REPLICA_FROM_CALLER; /* the core's own, allocated for us, whatever event made us leader */
+    }
     if (index <= wal_last(r->wal)) {
         truncate_from(r, index);
         change = true; /* a configuration may have been rolled back */
@@ -371,6 +374,9 @@ void replica_settle(struct replica *r)
         }
         if (!r->dead) {
             replica_reads_settle(r);
+        }
+        if (!r->dead && replica_leads(r) && !cluster_clock_is_set(&r->clock)) {
+            (void)replica_cluster_time(r); /* sets it, once enough samples have come */
         }
         if (!r->dead && r->config.progress != NULL) {
             r->config.progress(r->config.ctx);
@@ -863,9 +869,12 @@ void replica_close(struct replica *r)
 
 /* --- Questions ---------------------------------------------------------------------------------------------------- */
 
+/* Ready to take writes. Until a majority of clocks was sampled cluster time may be far behind and step later: a key stamped
+ * now would expire early then. The samples come with the first round of echoes. */
 bool replica_is_leader(const struct replica *r)
 {
-    return replica_leads(r) && !r->dead && r->term_start_index != 0 && r->applied >= r->term_start_index;
+    return replica_leads(r) && !r->dead && r->term_start_index != 0 && r->applied >= r->term_start_index &&
+           cluster_clock_is_set(&r->clock);
 }
 
 uint64_t replica_leader(const struct replica *r)
