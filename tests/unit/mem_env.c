@@ -228,7 +228,7 @@ static struct mem_file *of_handle(const struct mem_env *mem, const struct env_fi
             return (struct mem_file *)&mem->files[i];
         }
     }
-    assert(!"the file was removed while it was open");
+    assert(false);
     return NULL;
 }
 
