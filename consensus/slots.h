@@ -19,7 +19,9 @@ struct slots;
 enum slots_status {
     SLOTS_OK = 0,
     SLOTS_EMPTY,   /* no state file: a new directory; nothing is opened */
-    SLOTS_CORRUPT, /* the newest slot is bad: falling back to the older one would allow a double vote. Fail-stop. */
+    /* Both slots are bad, or they contradict the order of writes, so the newest state may be lost: going on with an older
+     * one would allow a double vote. Fail-stop. One bad slot beside a good one is repaired: see slots.c. */
+    SLOTS_CORRUPT,
     SLOTS_VERSION,
     SLOTS_IO,
     SLOTS_NO_MEMORY

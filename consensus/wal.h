@@ -49,7 +49,9 @@ struct wal_config {
  * wal_open) says which file, which offset and what to do. */
 enum wal_status wal_open(struct env *env, const struct wal_config *config, struct wal **wal, const char **error)
     __attribute__((warn_unused_result));
-/* Close. Must be called with no write in flight, or after the env has cancelled them; frees everything. */
+/* Close, leaving a mark on disk that protects the last entries if nothing is pending. Read structs must have been given up
+ * with wal_read_fini. Requests still in flight keep the memory alive until the env calls them back (it always does, with
+ * ENV_CANCELED at the latest); no callback of the WAL fires any more. */
 void wal_close(struct wal *wal);
 
 /* First and last index held (first = 1 unless a snapshot dropped a prefix; last = first - 1 when empty). */
@@ -62,7 +64,8 @@ uint64_t wal_term_of(const struct wal *wal, uint64_t index);
 enum wal_entry_type wal_type_of(const struct wal *wal, uint64_t index);
 
 /* Append n entries with consecutive indexes, the first at most wal_last() + 1; replaces what was there. Data is copied
- * into the write buffer before return. Nothing is written until wal_flush. */
+ * into the write buffer before return. Nothing is written until wal_flush. WAL_NO_MEMORY: nothing was appended or
+ * replaced. WAL_IO: an earlier write failed. Entries beyond wal_room() are taken and wait until the disk has space. */
 enum wal_status wal_append(struct wal *wal, const struct wal_entry *entries, unsigned n)
     __attribute__((warn_unused_result));
 /* Start writing what was appended, unless a write is in flight (it then goes with the next one). */
@@ -74,13 +77,14 @@ uint64_t wal_pending_bytes(const struct wal *wal);
 /* Bytes that can still be appended before the disk is full, counting prepared segments; the caller keeps a reserve. */
 uint64_t wal_room(struct wal *wal);
 
-/* Read back entries [first, ...] from disk, at most `bytes_max` of data but at least one entry, and at most
+/* Read back durable entries [first, last] from disk, at most `bytes_max` of data but at least one entry, and at most
  * `entries_max`. One read per struct in flight. */
 struct wal_read {
     /* public */
     void *data;
-    /* On WAL_OK entries[0..n) are valid until the next wal_read_start/fini of this struct. Entries replaced since the
-     * read started are never given: n may be 0 then. WAL_CORRUPT: bytes on disk are damaged (already durable ones). */
+    /* On WAL_OK entries[0..n) are valid until the next wal_read_start/fini of this struct. Fewer than asked for may come
+     * (a read covers one segment): ask again. Entries replaced since the read started, and ones that are not durable,
+     * are never given: n may be 0 then. WAL_CORRUPT: bytes on disk are damaged (already durable ones). */
     void (*cb)(struct wal_read *read, enum wal_status status, const struct wal_entry *entries, unsigned n);
     /* private */
     void *impl;

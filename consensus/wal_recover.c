@@ -119,8 +119,10 @@ static enum wal_status find_files(struct recovery *rec)
     }
     for (size_t i = 0; i < rec->n_files; i++) {
         if (rec->files[i].generation != i + 1) {
-            explain(rec, "wal-%08zx is missing from the data directory, but wal-%08x exists. Put the file back if it was moved. "
-                    "Otherwise: %s", i + 1, rec->files[i].generation, advice);
+            explain(rec,
+                    "wal-%08zx is missing from the data directory, but wal-%08x exists. Put the file back if it was "
+                    "moved. Otherwise: %s",
+                    i + 1, rec->files[i].generation, advice);
             return WAL_CORRUPT;
         }
     }
@@ -315,6 +317,11 @@ static enum wal_status scan_used(struct recovery *rec, struct found *found, cons
     if (header->generation != found->generation || (rec->salt_known && header->salt != wal->salt)) {
         explain(rec, "wal-%08x is a segment of another log, or was renamed (it says generation %llu). %s",
                 found->generation, (unsigned long long)header->generation, advice);
+        return WAL_CORRUPT;
+    }
+    if (found->size % ENV_BLOCK != 0) {
+        explain(rec, "wal-%08x was shortened to %llu bytes. %s", found->generation, (unsigned long long)found->size,
+                advice);
         return WAL_CORRUPT;
     }
     wal->salt = header->salt;
