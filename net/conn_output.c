@@ -1,8 +1,8 @@
 /* The way out of a connection.
  *
  * Replies gather in `output` during the turn and go out with one system call at its end. What the socket does not take
- * at once moves, as it is, to `writing` and is left to uv_write; meanwhile `output` gathers the next replies. No byte is
- * copied or moved for that. A connection without output holds no buffer: empty ones go back to the server. */
+ * at once moves, as it is, to `writing` and is left to uv_write; meanwhile `output` gathers the next replies. No byte
+ * is copied or moved for that. A connection without output holds no buffer: empty ones go back to the server. */
 #include "net/conn.h"
 
 #include <assert.h>

@@ -13,8 +13,8 @@
 const char *frame_strerror(enum frame_status status)
 {
     switch (status) {
-#define X(name, text) \
-    case name:        \
+#define X(name, text)                                                                                                  \
+    case name:                                                                                                         \
         return text;
         FRAME_STATUS_MAP(X)
 #undef X

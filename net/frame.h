@@ -13,21 +13,21 @@
 #define FRAME_VERSION 1u
 
 enum frame_kind {
-    FRAME_HELLO = 1, /* who speaks: the first frame in both directions */
-    FRAME_DATA = 2,  /* opener to acceptor */
-    FRAME_PING = 3,  /* opener to acceptor, empty */
-    FRAME_PONG = 4,  /* the answer, empty */
+    FRAME_HELLO = 1,  /* who speaks: the first frame in both directions */
+    FRAME_DATA = 2,   /* opener to acceptor */
+    FRAME_PING = 3,   /* opener to acceptor, empty */
+    FRAME_PONG = 4,   /* the answer, empty */
     FRAME_REFUSAL = 5 /* acceptor to opener, instead of a hello: why, as text; then it closes */
 };
 
-#define FRAME_STATUS_MAP(X)                                                  \
-    X(FRAME_OK, "ok")                                                        \
-    X(FRAME_AGAIN, "needs more bytes")                                       \
-    X(FRAME_FOREIGN, "not a Lockstep link (bad magic)")                      \
-    X(FRAME_BAD_VERSION, "link protocol version not supported")              \
-    X(FRAME_BAD_KIND, "unknown frame kind")                                  \
-    X(FRAME_TOO_BIG, "frame larger than allowed")                            \
-    X(FRAME_CORRUPT, "frame checksum mismatch")                              \
+#define FRAME_STATUS_MAP(X)                                                                                            \
+    X(FRAME_OK, "ok")                                                                                                  \
+    X(FRAME_AGAIN, "needs more bytes")                                                                                 \
+    X(FRAME_FOREIGN, "not a Lockstep link (bad magic)")                                                                \
+    X(FRAME_BAD_VERSION, "link protocol version not supported")                                                        \
+    X(FRAME_BAD_KIND, "unknown frame kind")                                                                            \
+    X(FRAME_TOO_BIG, "frame larger than allowed")                                                                      \
+    X(FRAME_CORRUPT, "frame checksum mismatch")                                                                        \
     X(FRAME_NO_MEMORY, "out of memory")
 enum frame_status {
 #define X(name, text) name,
@@ -41,8 +41,7 @@ static inline size_t frame_wire_bytes(size_t len)
 {
     return FRAME_HEADER_BYTES + ((len + FRAME_ALIGN - 1) & ~(size_t)(FRAME_ALIGN - 1));
 }
-/* Writes a whole frame of n pieces, `len` bytes in sum (at most UINT32_MAX), to `to`, which has frame_wire_bytes(len).
- */
+/* Writes a whole frame of n pieces, `len` bytes in sum (at most UINT32_MAX): frame_wire_bytes(len) bytes. */
 void frame_write(void *to, enum frame_kind kind, const struct iovec *pieces, unsigned n, size_t len);
 
 struct frame_reader {

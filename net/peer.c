@@ -34,7 +34,7 @@ void peers_log(struct peers *peers, int level, const char *format, ...)
     if (peers->config.log == NULL)
         return;
     va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
+    vsnprintf(text, sizeof(text), format, args); /* NOLINT(clang-analyzer-valist.Uninitialized) */
     va_end(args);
     peers->config.log(peers->config.ctx, level, text);
 }

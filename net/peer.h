@@ -21,13 +21,13 @@ struct peers;
 
 struct peers_config {
     uv_loop_t *loop;
-    uint32_t frame_bytes_max;  /* larger frames from outside end the connection, default 80 MiB, at most 1 GiB */
-    /* Per link, default 64 MiB: above it frames are dropped, never queued. A frame to an empty queue is always taken. */
+    uint32_t frame_bytes_max; /* larger frames from outside end the connection, default 80 MiB, at most 1 GiB */
+    /* Per link, default 64 MiB: above it frames are dropped, never queued. An empty queue takes any frame. */
     uint64_t queue_bytes_max;
     /* Reconnect, default 20 and 1000, with jitter from `random`. An attempt to connect is given up after
      * backoff_max_ms, so this must exceed the round trip to the farthest peer. */
     uint32_t backoff_min_ms, backoff_max_ms;
-    uint32_t idle_ms;          /* default 10000; links ping three times as often by themselves */
+    uint32_t idle_ms; /* default 10000; links ping three times as often by themselves */
     void *ctx;
     uint64_t (*random)(void *ctx);
     /* This node's hello for a connection to or from `peer_id` (0: not known yet); returns its length. */

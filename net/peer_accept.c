@@ -173,8 +173,8 @@ static void accepted_frames(struct accepted *in)
     if (in->state == ACCEPTED_GREETING)
         accepted_refuse(in, frame_strerror(status));
     else
-        peers_log(in->peers, PEER_LOG_WARNING, "bad frame from peer %llu (%s): %s", (unsigned long long)in->id, in->name,
-                  frame_strerror(status));
+        peers_log(in->peers, PEER_LOG_WARNING, "bad frame from peer %llu (%s): %s", (unsigned long long)in->id,
+                  in->name, frame_strerror(status));
     accepted_end(in, frame_strerror(status));
 }
 

@@ -32,7 +32,7 @@ struct peers {
     unsigned n_links;
     struct list accepted;
     unsigned n_accepted;
-    uint64_t connection; /* number of the last greeted accepted connection */
+    uint64_t connection;                   /* number of the last greeted accepted connection */
     uint64_t refusals[PEER_REFUSALS_KEPT]; /* hashes of (remote host, reason) */
     unsigned next_refusal;
     unsigned handles; /* users of the loop: turn, sweep timer, listener, links, accepted connections */
@@ -48,7 +48,7 @@ void peers_handle_closed(struct peers *peers);
 /* Copies text from outside for the log: printable, bounded. */
 void peers_text_clean(char *to, size_t capacity, const void *text, size_t len);
 
-/* --- Links (peer_link.c) -------------------------------------------------------------------------------------------- */
+/* --- Links (peer_link.c) ---------------------------------------------------------------------------------------- */
 
 struct link;
 
@@ -68,7 +68,7 @@ uint64_t link_queue_bytes(const struct link *link);
 bool link_connected(const struct link *link);
 struct link *link_of(struct list *element);
 
-/* --- Accepted connections (peer_accept.c) --------------------------------------------------------------------------- */
+/* --- Accepted connections (peer_accept.c) ----------------------------------------------------------------------- */
 
 void accepted_connection_cb(uv_stream_t *listener, int status);
 void accepted_sweep_cb(uv_timer_t *timer);

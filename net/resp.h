@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-/* --- A growable byte buffer -------------------------------------------------------------------------------------- */
+/* --- A growable byte buffer ------------------------------------------------------------------------------------- */
 struct resp_buffer {
     char *data;
     size_t len, capacity;
@@ -27,18 +27,18 @@ static inline char *resp_buffer_reserve(struct resp_buffer *b, size_t len)
     return resp_buffer_grow(b, len);
 }
 
-/* --- Reader: requests -------------------------------------------------------------------------------------------- */
+/* --- Reader: requests ------------------------------------------------------------------------------------------- */
 struct resp_limits {
-    uint32_t args_max;       /* arguments of one request, default 1024*1024 (Redis) */
-    uint64_t bulk_bytes_max; /* default 512 MiB (proto-max-bulk-len) */
+    uint32_t args_max;         /* arguments of one request, default 1024*1024 (Redis) */
+    uint64_t bulk_bytes_max;   /* default 512 MiB (proto-max-bulk-len) */
     uint32_t inline_bytes_max; /* 64 KiB (Redis) */
     uint64_t query_bytes_max;  /* bytes of one request, default 1 GiB (client-query-buffer-limit) */
     bool authenticated;        /* unused for now; unauthenticated limits come with AUTH */
 };
 enum resp_status {
     RESP_OK = 0,
-    RESP_AGAIN,  /* needs more bytes */
-    RESP_ERROR,  /* protocol error: text in reader->error, close after sending it */
+    RESP_AGAIN, /* needs more bytes */
+    RESP_ERROR, /* protocol error: text in reader->error, close after sending it */
     RESP_NO_MEMORY
 };
 struct resp_reader; /* opaque */
@@ -63,7 +63,7 @@ const char *resp_reader_error(const struct resp_reader *reader);
 size_t resp_reader_buffered(const struct resp_reader *reader);
 size_t resp_reader_memory(const struct resp_reader *reader);
 
-/* --- Writer: replies into a buffer. `proto` is 2 or 3. ------------------------------------------------------------- */
+/* --- Writer: replies into a buffer. `proto` is 2 or 3. ---------------------------------------------------------- */
 void resp_write_status(struct resp_buffer *b, const char *text);
 void resp_write_error(struct resp_buffer *b, const char *text, size_t len); /* CR and LF inside become spaces */
 void resp_write_integer(struct resp_buffer *b, int64_t value);

@@ -24,6 +24,9 @@
 /* Announced arguments from this size on get a buffer that ends where they end. */
 #define BULK_EXACT_MIN (32u * 1024)
 
+/* Whatever the configuration says. */
+#define ARGS_LIMIT (1u << 27)
+
 #define NO_BULK (-1)
 
 struct resp_reader {
@@ -51,6 +54,8 @@ static void limits_default(struct resp_limits *limits)
         limits->inline_bytes_max = 64 * 1024;
     if (limits->query_bytes_max == 0)
         limits->query_bytes_max = 1024u * 1024 * 1024;
+    if (limits->args_max > ARGS_LIMIT)
+        limits->args_max = ARGS_LIMIT;
     if (limits->bulk_bytes_max > INT64_MAX / 4)
         limits->bulk_bytes_max = INT64_MAX / 4;
 }
@@ -79,7 +84,7 @@ void resp_reader_free(struct resp_reader *reader)
     free(reader);
 }
 
-/* --- The buffer ---------------------------------------------------------------------------------------------------- */
+/* --- The buffer ------------------------------------------------------------------------------------------------- */
 
 static void request_release(struct resp_reader *r)
 {
@@ -223,7 +228,7 @@ enum resp_status resp_reader_settle(struct resp_reader *r)
     return RESP_OK;
 }
 
-/* --- Parsing ------------------------------------------------------------------------------------------------------- */
+/* --- Parsing ---------------------------------------------------------------------------------------------------- */
 
 static enum resp_status reader_fail(struct resp_reader *r, const char *what)
 {
@@ -309,6 +314,7 @@ static bool argv_grow(struct resp_reader *r)
 {
     const unsigned capacity = r->argv_capacity * 4;
     const bool few = r->argv == r->argv_few;
+    assert(capacity > r->argv_capacity);
     struct iovec *argv = realloc(few ? NULL : r->argv, capacity * sizeof(*argv));
     if (argv == NULL)
         return false;
@@ -390,7 +396,7 @@ static enum resp_status reader_count(struct resp_reader *r)
     return RESP_OK;
 }
 
-/* --- Inline commands ------------------------------------------------------------------------------------------------ */
+/* --- Inline commands -------------------------------------------------------------------------------------------- */
 
 static int hex_value(char c)
 {

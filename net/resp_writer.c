@@ -63,7 +63,7 @@ void resp_write_status(struct resp_buffer *b, const char *text)
     if (to == NULL)
         return;
     to[0] = '+';
-    memcpy(to + 1, text, len);
+    memcpy(to + 1, text, len); /* NOLINT(bugprone-not-null-terminated-result) */
     crlf_put(to + 1 + len);
     b->len += len + 3;
 }

@@ -70,13 +70,15 @@ struct server *server_new(const struct server_config *config)
     return server;
 }
 
-/* --- Listeners ------------------------------------------------------------------------------------------------------ */
+/* --- Listeners -------------------------------------------------------------------------------------------------- */
 
 static void listener_connection_cb(uv_stream_t *stream, int status)
 {
     struct listener *listener = stream->data;
     if (status == 0)
         conn_accept(listener->server, stream);
+    else
+        listener->server->stats.rejected++; /* out of file descriptors: libuv accepts and closes */
 }
 
 static void listener_closed_cb(uv_handle_t *handle)
@@ -135,7 +137,7 @@ void server_stop_listening(struct server *server)
     server->n_listeners = 0;
 }
 
-/* --- End ------------------------------------------------------------------------------------------------------------ */
+/* --- End -------------------------------------------------------------------------------------------------------- */
 
 void server_handle_closed(struct server *server)
 {

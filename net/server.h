@@ -16,12 +16,13 @@ struct conn;
 struct server_config {
     uv_loop_t *loop;
     struct resp_limits limits;
-    uint32_t clients_max;         /* default 10000; above: "-ERR max number of clients reached" and close */
-    uint32_t requests_per_turn;   /* default 64 */
-    uint64_t output_bytes_max;    /* reply bytes not yet written per connection, default 256 MiB, at most 1 GiB: then closed */
-    uint64_t output_bytes_pause;  /* reading from a connection pauses above this, default 1 MiB */
-    uint32_t tcp_keepalive_s;     /* default 300, 0 off */
-    uint32_t backlog;             /* default 511 */
+    uint32_t clients_max;       /* default 10000; above: "-ERR max number of clients reached" and close */
+    uint32_t requests_per_turn; /* default 64 */
+    uint64_t
+        output_bytes_max; /* reply bytes not yet written per connection, default 256 MiB, at most 1 GiB: then closed */
+    uint64_t output_bytes_pause; /* reading from a connection pauses above this, default 1 MiB */
+    uint32_t tcp_keepalive_s;    /* default 300, 0 off */
+    uint32_t backlog;            /* default 511 */
     void *ctx;
     /* A connection was accepted: return its owner data (session), or NULL to refuse it. */
     void *(*accepted)(void *ctx, struct conn *conn);
@@ -53,14 +54,16 @@ void server_stats(const struct server *server, struct server_stats *stats);
 
 /* Queue reply bytes; they are written at the end of the loop turn, all at once. Copied. */
 void conn_write(struct conn *conn, const void *data, size_t len);
-/* The output buffer itself, for writing replies in place; touched ones are flushed at the end of the turn. */
+/* The output buffer itself, for writing replies in place; touched ones are flushed at the end of the turn. Ask again
+ * after each loop turn, and for each reply: this is where much output is written early and limits are checked. */
 struct resp_buffer *conn_output(struct conn *conn);
 void conn_resume(struct conn *conn);
-/* Close after everything queued has been written (reads no further), or at once. `closed` fires later, never inside. */
+/* Close after everything queued has been written (reads no further), or at once. `closed` fires later, never inside.
+ * `why` is borrowed until then: a literal. Both may be called from any callback; a second close changes nothing. */
 void conn_close_after_write(struct conn *conn);
 void conn_close(struct conn *conn, const char *why);
 uint64_t conn_id(const struct conn *conn);
-const char *conn_peer_name(const struct conn *conn);  /* "127.0.0.1:40412" */
+const char *conn_peer_name(const struct conn *conn); /* "127.0.0.1:40412" */
 const char *conn_local_name(const struct conn *conn);
 int conn_fd(const struct conn *conn);
 size_t conn_query_bytes(const struct conn *conn);

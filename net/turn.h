@@ -2,8 +2,8 @@
  * a check and an idle handle, knows nothing of sockets. Loop thread only.
  *
  * libuv runs timers, idle, prepare, poll (sockets, uv_async, thread pool), check, close callbacks, and again. Whatever
- * is collected in any of them goes out in the next prepare phase: that is the last moment before the loop may sleep, and
- * it lies after every phase in which replies and frames come into being, disk completions included. Work that is
+ * is collected in any of them goes out in the next prepare phase: that is the last moment before the loop may sleep,
+ * and it lies after every phase in which replies and frames come into being, disk completions included. Work that is
  * collected after it (by a prepare handle that happens to run later) must not wait for the next event: an idle handle
  * stays active while anything is collected, so that the poll does not block. Starting and stopping an idle handle
  * costs no system call. */

@@ -1,5 +1,5 @@
-/* A server that answers +OK to everything: what the net layer alone costs. Ends on SIGTERM, SIGINT or a SHUTDOWN command.
- *     net_bench PORT &  redis-benchmark -p PORT -t ping_mbulk,set -P 1 -c 50 -n 500000 */
+/* A server that answers +OK to everything: what the net layer alone costs. Ends on SIGTERM, SIGINT or a SHUTDOWN
+ * command. net_bench PORT &  redis-benchmark -p PORT -t ping_mbulk,set -P 1 -c 50 -n 500000 */
 #include "net/server.h"
 
 #include <signal.h>

@@ -57,7 +57,8 @@ static void bench(const char *name, const char *request, unsigned depth)
         const uint64_t took = now_ns() - start;
         best = took < best ? took : best;
     }
-    printf("%-24s depth %3u  %6.1f ns/request  (%" PRIu64 ")\n", name, depth, (double)best / ROUND_REQUESTS, bytes % 10);
+    printf("%-24s depth %3u  %6.1f ns/request  (%" PRIu64 ")\n", name, depth, (double)best / ROUND_REQUESTS,
+           bytes % 10);
     resp_reader_free(reader);
     free(shared);
 }

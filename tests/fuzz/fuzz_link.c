@@ -1,6 +1,6 @@
-/* The frame reader of peer links: any bytes, and well-formed frames with damage. The first byte of the input chooses the
- * limit, the second the way of splitting and whether checksums are set right before reading, so that the fuzzer gets
- * past them. The same bytes must give the same frames however they are split. */
+/* The frame reader of peer links: any bytes, and well-formed frames with damage. The first byte of the input chooses
+ * the limit, the second the way of splitting and whether checksums are set right before reading, so that the fuzzer
+ * gets past them. The same bytes must give the same frames however they are split. */
 #include "net/frame.h"
 
 #include <stdint.h>

@@ -1,4 +1,5 @@
-/* A main for fuzzers in builds without libFuzzer: runs each file, and each file of each directory, given as argument. */
+/* A main for fuzzers in builds without libFuzzer: runs each file, and each file of each directory, given as argument.
+ */
 #include <dirent.h>
 #include <errno.h>
 #include <stdint.h>

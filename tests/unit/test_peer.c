@@ -22,7 +22,7 @@ struct node {
     unsigned port;
     bool closed;
     bool reject_frames;
-    unsigned frames;                  /* received */
+    unsigned frames; /* received */
     uint64_t frames_bytes;
     uint32_t numbers[FRAMES_MAX];     /* first four bytes of each */
     uint64_t connection, connections; /* last number seen; how often it changed */
@@ -163,10 +163,10 @@ static void teardown(void)
     ck_assert_int_eq(uv_loop_close(&loop), 0);
 }
 
-#define RUN_UNTIL(condition)               \
-    do {                                   \
-        while (!(condition))               \
-            uv_run(&loop, UV_RUN_ONCE);    \
+#define RUN_UNTIL(condition)                                                                                           \
+    do {                                                                                                               \
+        while (!(condition))                                                                                           \
+            uv_run(&loop, UV_RUN_ONCE);                                                                                \
     } while (0)
 
 static void keep_awake_cb(uv_timer_t *timer)
@@ -776,8 +776,8 @@ START_TEST(the_wire_format_is_pinned)
 {
     _Alignas(8) unsigned char frame[32];
     /* docs/FORMATS.md, section Links. */
-    static const unsigned char expected[24] = {0x05, 0,    0,    0,    'L',  'K', 1,   2,   0xa1, 0x16, 0x37, 0x03, 0x5a, 0x51, 0x5b, 0x18,
-                                               'h',  'e',  'l',  'l',  'o',  0,   0,   0};
+    static const unsigned char expected[24] = {0x05, 0,    0,    0,    'L', 'K', 1,   2,   0xa1, 0x16, 0x37, 0x03,
+                                               0x5a, 0x51, 0x5b, 0x18, 'h', 'e', 'l', 'l', 'o',  0,    0,    0};
     const struct iovec pieces[] = {{"he", 2}, {"llo", 3}};
     frame_write(frame, FRAME_DATA, pieces, 2, 5);
     ck_assert_uint_eq(frame_wire_bytes(5), sizeof(expected));

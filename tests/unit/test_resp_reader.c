@@ -210,8 +210,8 @@ END_TEST
 
 START_TEST(inline_unbalanced_quotes)
 {
-    const char *lines[] = {"GET \"a\r\n", "GET 'a\r\n", "GET \"a\"b\r\n", "GET 'a'b\r\n", "GET \"\r\n",
-                           "GET \"a\\\r\n", "GET \"a\\\"\r\n", "\"\r\n"};
+    const char *lines[] = {"GET \"a\r\n", "GET 'a\r\n",    "GET \"a\"b\r\n",  "GET 'a'b\r\n",
+                           "GET \"\r\n",  "GET \"a\\\r\n", "GET \"a\\\"\r\n", "\"\r\n"};
     for (size_t i = 0; i < LENGTH(lines); i++)
         check_text(lines[i], "!ERR Protocol error: unbalanced quotes in request");
 }
@@ -219,8 +219,17 @@ END_TEST
 
 START_TEST(bad_multibulk_length)
 {
-    const char *lines[] = {"*x\r\n", "*\r\n", "*1x\r\n", "*+1\r\n", "* 1\r\n", "*01\r\n", "*-0\r\n", "*1048577\r\n",
-                           "*99999999999999999999\r\n", "*9223372036854775808\r\n", "*-\r\n"};
+    const char *lines[] = {"*x\r\n",
+                           "*\r\n",
+                           "*1x\r\n",
+                           "*+1\r\n",
+                           "* 1\r\n",
+                           "*01\r\n",
+                           "*-0\r\n",
+                           "*1048577\r\n",
+                           "*99999999999999999999\r\n",
+                           "*9223372036854775808\r\n",
+                           "*-\r\n"};
     for (size_t i = 0; i < LENGTH(lines); i++)
         check_text(lines[i], "!ERR Protocol error: invalid multibulk length");
 }
@@ -228,8 +237,8 @@ END_TEST
 
 START_TEST(bad_bulk_length)
 {
-    const char *lines[] = {"$x\r\n", "$\r\n", "$-1\r\n", "$01\r\n", "$1 \r\n", "$536870913\r\n", "$+1\r\n",
-                           "$18446744073709551617\r\n"};
+    const char *lines[] = {"$x\r\n",  "$\r\n",          "$-1\r\n", "$01\r\n",
+                           "$1 \r\n", "$536870913\r\n", "$+1\r\n", "$18446744073709551617\r\n"};
     for (size_t i = 0; i < LENGTH(lines); i++) {
         char data[128];
         snprintf(data, sizeof(data), "*2\r\n$3\r\nGET\r\n%s", lines[i]);
@@ -247,7 +256,8 @@ END_TEST
 
 START_TEST(requests_before_an_error_are_handed_out)
 {
-    check_text("PING\r\n*1\r\n$4\r\nPING\r\n*x\r\nPING\r\n", "[PING][PING]!ERR Protocol error: invalid multibulk length");
+    check_text("PING\r\n*1\r\n$4\r\nPING\r\n*x\r\nPING\r\n",
+               "[PING][PING]!ERR Protocol error: invalid multibulk length");
 }
 END_TEST
 

@@ -161,10 +161,10 @@ static void teardown(void)
 }
 
 /* Runs the loop until the condition holds; the test's time-out bounds it. */
-#define RUN_UNTIL(condition)                    \
-    do {                                        \
-        while (!(condition))                    \
-            uv_run(&f.loop, UV_RUN_NOWAIT);     \
+#define RUN_UNTIL(condition)                                                                                           \
+    do {                                                                                                               \
+        while (!(condition))                                                                                           \
+            uv_run(&f.loop, UV_RUN_NOWAIT);                                                                            \
     } while (0)
 
 static int client_new(void)
@@ -287,7 +287,8 @@ START_TEST(a_large_value_comes_through_whole)
     const size_t expected = strlen(head) + len + 2;
     while (received < expected) {
         if (sent < len + 2) {
-            ssize_t n = sent < len ? send(fd, value + sent, len - sent, MSG_NOSIGNAL) : send(fd, "\r\n", 2, MSG_NOSIGNAL);
+            ssize_t n =
+                sent < len ? send(fd, value + sent, len - sent, MSG_NOSIGNAL) : send(fd, "\r\n", 2, MSG_NOSIGNAL);
             sent += n > 0 ? (size_t)n : 0;
         }
         turn_once();
@@ -654,6 +655,47 @@ START_TEST(output_from_any_phase_goes_out_without_another_event)
 }
 END_TEST
 
+static void late_prepare_cb(uv_prepare_t *handle)
+{
+    if (n_sessions > 0 && handle->data == NULL) {
+        handle->data = handle;
+        conn_write(sessions[0].conn, "+LATE\r\n", 7);
+    }
+}
+
+START_TEST(output_written_after_the_flush_does_not_wait_for_an_event)
+{
+    uv_prepare_t prepare;
+    uv_prepare_init(&f.loop, &prepare);
+    prepare.data = NULL;
+    uv_prepare_start(&prepare, late_prepare_cb); /* started first, so libuv runs it after the server's */
+    start();
+    int fd = client_new();
+    char got[16];
+    while (prepare.data == NULL)
+        uv_run(&f.loop, UV_RUN_ONCE);
+    uv_run(&f.loop, UV_RUN_ONCE); /* would hang */
+    ck_assert_int_eq(recv(fd, got, sizeof(got), 0), 7);
+    uv_close((uv_handle_t *)&prepare, NULL);
+}
+END_TEST
+
+START_TEST(many_replies_in_one_turn_are_written_early)
+{
+    static char block[64 * 1024];
+    f.config.output_bytes_max = 64u * 1024 * 1024;
+    start();
+    int fd = client_new();
+    RUN_UNTIL(n_sessions == 1);
+    for (unsigned i = 0; i < 16; i++) {
+        conn_write(sessions[0].conn, block, sizeof(block));
+        while (recv(fd, block, sizeof(block), 0) > 0)
+            continue;
+    }
+    ck_assert_uint_lt(conn_output_bytes(sessions[0].conn), 16 * sizeof(block));
+}
+END_TEST
+
 START_TEST(names_and_ids)
 {
     char expected[64];
@@ -744,6 +786,8 @@ int main(void)
     tcase_add_test(tcase, one_client_too_many);
     tcase_add_test(tcase, the_owner_may_refuse_a_connection);
     tcase_add_test(tcase, output_from_any_phase_goes_out_without_another_event);
+    tcase_add_test(tcase, output_written_after_the_flush_does_not_wait_for_an_event);
+    tcase_add_test(tcase, many_replies_in_one_turn_are_written_early);
     tcase_add_test(tcase, names_and_ids);
     tcase_add_test(tcase, a_port_in_use_says_so);
     tcase_add_test(tcase, stop_listening_keeps_connections);
