@@ -100,7 +100,8 @@ void deadlines_add(struct deadlines *deadlines, struct key *key, uint64_t at_ms)
                 abort();
             }
         }
-        deadlines->chunks[deadlines->n_chunks++] = memory_alloc(deadlines->memory, CHUNK * sizeof(struct deadline));
+        deadlines->chunks[deadlines->n_chunks++] =
+            memory_alloc(deadlines->memory, MEMORY_FIXED, CHUNK * sizeof(struct deadline));
     }
     deadlines->n++;
     key_deadline_set(key, at_ms);
@@ -119,7 +120,8 @@ void deadlines_remove(struct deadlines *deadlines, const struct key *key)
     }
     /* One chunk is kept in reserve. */
     if (deadlines->n_chunks > 1 && deadlines->n <= (deadlines->n_chunks - 2) * CHUNK) {
-        memory_release(deadlines->memory, deadlines->chunks[--deadlines->n_chunks], CHUNK * sizeof(struct deadline));
+        memory_release(deadlines->memory, MEMORY_FIXED, deadlines->chunks[--deadlines->n_chunks],
+                       CHUNK * sizeof(struct deadline));
     }
 }
 

@@ -116,7 +116,7 @@ static void block_release(struct store *store, struct key *key)
 {
     struct key_view view;
     key_view(key, &view);
-    memory_release(store->memory, key, view.bytes);
+    memory_release(store->memory, MEMORY_KEY, key, view.bytes);
 }
 
 /* A block with its header and name; the value and the deadline are the caller's to fill in. */
@@ -126,7 +126,7 @@ static struct key *block_new(struct store *store, enum keyspace_type type, const
     assert(name_len <= STORE_KEY_BYTES_MAX);
     assert(value_len <= STORE_VALUE_BYTES_MAX);
     size_t header = key_header_bytes(name_len, value_len, has_deadline);
-    struct key *key = memory_alloc(store->memory, header + name_len + value_len);
+    struct key *key = memory_alloc(store->memory, MEMORY_KEY, header + name_len + value_len);
     key_header_write(key, type, name_len, value_len, has_deadline);
     if (name_len > 0) {
         memcpy((uint8_t *)key + header, name, name_len);
@@ -185,7 +185,7 @@ static struct key *block_resize(struct store *store, struct key *key, size_t val
         deadlines_moved(&store->deadlines, moved);
     }
     table_replace(&store->table, hash, key, moved);
-    memory_release(store->memory, key, view.bytes);
+    memory_release(store->memory, MEMORY_KEY, key, view.bytes);
     return moved;
 }
 
@@ -359,6 +359,26 @@ void keyspace_advance(struct store *store, uint64_t time_ms, unsigned budget)
         }
         expire(store, hash_of(store, first->key), first->key);
     }
+}
+
+static void move_block(void *ctx, enum memory_kind kind, void *to, void *from, size_t bytes)
+{
+    struct store *store = ctx;
+    memcpy(to, from, bytes);
+    if (kind == MEMORY_SLOTS) {
+        table_slots_moved(&store->table, to);
+        return;
+    }
+    struct key *key = to;
+    table_replace(&store->table, hash_of(store, key), from, key);
+    if (key_has_deadline(key)) {
+        deadlines_moved(&store->deadlines, key);
+    }
+}
+
+void keyspace_tidy(struct store *store)
+{
+    memory_tidy(store->memory, move_block, store);
 }
 
 /* --- Walks -------------------------------------------------------------------------------------------------------- */

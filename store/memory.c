@@ -35,6 +35,14 @@
 /* Free pages that keep their memory, so that a class at a page boundary doesn't fault it in and out. */
 #define FREE_PAGES_RESIDENT 16u
 
+/* A class is sparse when its free blocks are more than this part of those in use, and more than a page or two. Slots
+ * are moved at little cost, and all segments outgrow a class at about the same time. */
+#define SPARSE_KEYS 4u
+#define SPARSE_SLOTS 16u
+/* Moves that one released block pays for, and the most that one call makes. */
+#define MOVES_PER_RELEASE 2u
+#define MOVES_MAX 8u
+
 static_assert((MEMORY_SMALL_MAX >> 6) == FINE_MAX, "six doublings of classes");
 
 /* Circular, with a sentinel: lists of any length are joined in one step. */
@@ -47,8 +55,16 @@ struct page {
     uint32_t mark;            /* offset in the page of what was never handed out */
     uint16_t free;            /* offset + 1 of the first freed block, 0: none */
     uint16_t used;            /* blocks in use; 0: the page is free */
-    uint16_t class;
+    uint16_t class;           /* with the kind, see `class_of_kind` */
     bool listed;
+};
+
+/* The blocks of one kind and size. */
+struct class
+{
+    struct page *partial; /* pages with a free block */
+    uint32_t pages;
+    uint32_t used; /* blocks */
 };
 
 struct region {
@@ -66,7 +82,12 @@ struct large {
 };
 
 struct memory {
-    struct page *partial[N_CLASSES];
+    struct class classes[MEMORY_KINDS * N_CLASSES];
+    /* The page that is being emptied, unlisted; its free blocks are in a bit mask instead of its list. */
+    struct page *victim;
+    uint32_t victim_next; /* the first block not looked at */
+    uint32_t moves_owed;
+    uint64_t victim_free[PAGE_BYTES / FINE_MIN / 64];
     struct link open;       /* regions with a free page */
     struct link full;       /* regions without */
     struct link dead;       /* discarded regions: for reuse, or to be given back */
@@ -166,8 +187,15 @@ static unsigned class_of(size_t size)
     return N_FINE + (log - 6) * 32 + step;
 }
 
+/* Classes of a kind follow those of the kind before. */
+static unsigned class_of_kind(enum memory_kind kind, size_t size)
+{
+    return (unsigned)kind * N_CLASSES + class_of(size);
+}
+
 static size_t class_bytes(unsigned class)
 {
+    class %= N_CLASSES;
     if (class < N_FINE) {
         return FINE_MIN + 2 * (size_t) class;
     }
@@ -182,7 +210,11 @@ size_t memory_usable(size_t size)
         return class_bytes(class_of(size));
     }
     size_t bytes = size + sizeof(struct large);
-    size_t unit = bytes >= MAPPED_MIN ? 4096 : 64;
+    size_t unit = 64;
+    if (bytes >= MAPPED_MIN) {
+        /* Room to grow in place costs address space only. */
+        unit = (size_t)1 << (60u - (unsigned)__builtin_clzll((unsigned long long)bytes));
+    }
     return (bytes + unit - 1) / unit * unit - sizeof(struct large);
 }
 
@@ -229,9 +261,20 @@ static uint8_t *page_address(const struct page *page)
     return (uint8_t *)region + (size_t)(page - region->pages) * PAGE_BYTES;
 }
 
+/* Offset of the first block: page 0 begins with the region's description. */
+static uint32_t page_begin(const struct page *page)
+{
+    return page == region_of(page)->pages ? (uint32_t)((sizeof(struct region) + 63) & ~(size_t)63) : 0;
+}
+
+static uint32_t page_blocks(const struct page *page)
+{
+    return (uint32_t)((PAGE_BYTES - page_begin(page)) / class_bytes(page->class));
+}
+
 static void page_list(struct memory *memory, struct page *page)
 {
-    struct page **list = &memory->partial[page->class];
+    struct page **list = &memory->classes[page->class].partial;
     page->prev = NULL;
     page->next = *list;
     if (*list != NULL) {
@@ -246,8 +289,8 @@ static void page_unlist(struct memory *memory, struct page *page)
     if (page->prev != NULL) {
         page->prev->next = page->next;
     } else {
-        assert(memory->partial[page->class] == page);
-        memory->partial[page->class] = page->next;
+        assert(memory->classes[page->class].partial == page);
+        memory->classes[page->class].partial = page->next;
     }
     if (page->next != NULL) {
         page->next->prev = page->prev;
@@ -272,7 +315,8 @@ static struct page *page_take(struct memory *memory, unsigned class)
     struct page *page = &region->pages[i];
     assert(page->used == 0);
     assert(!page->listed);
-    page->mark = i == 0 ? (uint32_t)((sizeof(struct region) + 63) & ~(size_t)63) : 0;
+    page->mark = page_begin(page);
+    memory->classes[class].pages++;
     page->free = 0;
     page->class = (uint16_t) class;
     POISON(page_address(page) + page->mark, PAGE_BYTES - page->mark);
@@ -284,7 +328,10 @@ static void page_give(struct memory *memory, struct page *page)
 {
     struct region *region = region_of(page);
     unsigned i = (unsigned)(page - region->pages);
-    page_unlist(memory, page);
+    if (page->listed) {
+        page_unlist(memory, page);
+    }
+    memory->classes[page->class].pages--;
     if (region->free_pages == 0) {
         list_remove(&region->link);
         list_add(&memory->open, &region->link);
@@ -307,7 +354,7 @@ static void page_give(struct memory *memory, struct page *page)
 
 static void *small_alloc(struct memory *memory, unsigned class)
 {
-    struct page *page = memory->partial[class];
+    struct page *page = memory->classes[class].partial;
     if (page == NULL) {
         page = page_take(memory, class);
     }
@@ -325,10 +372,71 @@ static void *small_alloc(struct memory *memory, unsigned class)
         UNPOISON(block, bytes);
     }
     page->used++;
+    memory->classes[class].used++;
     if (page->free == 0 && page->mark + bytes > PAGE_BYTES) {
         page_unlist(memory, page);
     }
     return block;
+}
+
+static bool class_is_sparse(const struct memory *memory, unsigned class)
+{
+    if (class < N_CLASSES) {
+        return false; /* MEMORY_FIXED */
+    }
+    const struct class *c = &memory->classes[class];
+    uint32_t page = (uint32_t)(PAGE_BYTES / class_bytes(class));
+    uint32_t blocks = c->pages * page;
+    bool slots = class / N_CLASSES == MEMORY_SLOTS;
+    uint32_t spare = slots ? page : 2 * page;
+    return blocks > c->used + spare && blocks - c->used > c->used / (slots ? SPARSE_SLOTS : SPARSE_KEYS);
+}
+
+/* Choose the emptiest of the first pages of a sparse class, and take it out of use. */
+static void victim_choose(struct memory *memory, unsigned class)
+{
+    struct page *victim = NULL;
+    unsigned looked_at = 0;
+    for (struct page *page = memory->classes[class].partial; page != NULL && looked_at < 8; page = page->next) {
+        if (victim == NULL || page->used < victim->used) {
+            victim = page;
+        }
+        looked_at++;
+    }
+    /* What is moved needs another page to go to, at best not a new one. */
+    if (looked_at < 2) {
+        return;
+    }
+    if (victim->used == 0) {
+        page_give(memory, victim);
+        return;
+    }
+    page_unlist(memory, victim);
+    memory->victim = victim;
+    memory->victim_next = 0;
+    memset(memory->victim_free, 0, sizeof memory->victim_free);
+    uint32_t begin = page_begin(victim);
+    uint32_t bytes = (uint32_t)class_bytes(class);
+    const uint8_t *base = page_address(victim);
+    while (victim->free != 0) {
+        uint32_t offset = victim->free - 1u;
+        uint32_t i = (offset - begin) / bytes;
+        memory->victim_free[i / 64] |= UINT64_C(1) << i % 64;
+        UNPOISON(base + offset, sizeof victim->free);
+        memcpy(&victim->free, base + offset, sizeof victim->free);
+        POISON(base + offset, bytes);
+    }
+}
+
+static void victim_release(struct memory *memory, uint32_t offset)
+{
+    struct page *page = memory->victim;
+    uint32_t i = (offset - page_begin(page)) / (uint32_t)class_bytes(page->class);
+    memory->victim_free[i / 64] |= UINT64_C(1) << i % 64;
+    if (page->used == 0) {
+        memory->victim = NULL;
+        page_give(memory, page);
+    }
 }
 
 static void small_release(struct memory *memory, void *block, unsigned class)
@@ -338,17 +446,61 @@ static void small_release(struct memory *memory, void *block, unsigned class)
     struct page *page = &region->pages[offset / PAGE_BYTES];
     assert(page->class == class);
     assert(page->used > 0);
+    page->used--;
+    memory->classes[class].used--;
+    if (page == memory->victim) {
+        POISON(block, class_bytes(class));
+        victim_release(memory, (uint32_t)(offset % PAGE_BYTES));
+        return;
+    }
     memcpy(block, &page->free, sizeof page->free);
     POISON(block, class_bytes(class));
     page->free = (uint16_t)(offset % PAGE_BYTES + 1);
-    page->used--;
     if (!page->listed) {
         page_list(memory, page);
     }
-    /* A class keeps its last page. */
-    if (page->used == 0 && (page->next != NULL || page->prev != NULL)) {
+    /* A class of keys keeps its last page; those of slots are many and come and go. */
+    bool keeps = class / N_CLASSES != MEMORY_SLOTS && page->next == NULL && page->prev == NULL;
+    if (page->used == 0 && !keeps) {
         page_give(memory, page);
+    } else if (class_is_sparse(memory, class)) {
+        memory->moves_owed += MOVES_PER_RELEASE;
+        if (memory->victim == NULL) {
+            victim_choose(memory, class);
+        }
     }
+}
+
+/* Moves the next block out of the victim. */
+static void victim_move(struct memory *memory, memory_move *move, void *ctx)
+{
+    struct page *page = memory->victim;
+    uint32_t bytes = (uint32_t)class_bytes(page->class);
+    uint32_t i = memory->victim_next;
+    while (memory->victim_free[i / 64] >> i % 64 & 1) {
+        i++;
+    }
+    assert(i < page_blocks(page));
+    memory->victim_next = i + 1;
+    uint8_t *from = page_address(page) + page_begin(page) + (size_t)i * bytes;
+    unsigned class = page->class;
+    move(ctx, (enum memory_kind)(class / N_CLASSES), small_alloc(memory, class), from, bytes);
+    small_release(memory, from, class);
+    /* On with the next page while the class has more to win. */
+    if (memory->victim == NULL && class_is_sparse(memory, class)) {
+        victim_choose(memory, class);
+    }
+}
+
+void memory_tidy(struct memory *memory, memory_move *move, void *ctx)
+{
+    unsigned moves = memory->moves_owed < MOVES_MAX ? memory->moves_owed : MOVES_MAX;
+    for (; moves > 0 && memory->victim != NULL; moves--) {
+        memory->moves_owed--;
+        victim_move(memory, move, ctx);
+    }
+    /* Debts are not piled up: a command that releases thousands of blocks does not slow down all later ones. */
+    memory->moves_owed = memory->victim == NULL ? 0 : memory->moves_owed < 1024 ? memory->moves_owed : 1024;
 }
 
 /* --- Large blocks ------------------------------------------------------------------------------------------------- */
@@ -387,16 +539,16 @@ static void large_release(struct memory *memory, void *block)
 
 /* --- All ---------------------------------------------------------------------------------------------------------- */
 
-void *memory_alloc(struct memory *memory, size_t size)
+void *memory_alloc(struct memory *memory, enum memory_kind kind, size_t size)
 {
     assert(size > 0);
-    return size <= MEMORY_SMALL_MAX ? small_alloc(memory, class_of(size)) : large_alloc(memory, size);
+    return size <= MEMORY_SMALL_MAX ? small_alloc(memory, class_of_kind(kind, size)) : large_alloc(memory, size);
 }
 
-void memory_release(struct memory *memory, void *block, size_t size)
+void memory_release(struct memory *memory, enum memory_kind kind, void *block, size_t size)
 {
     if (size <= MEMORY_SMALL_MAX) {
-        small_release(memory, block, class_of(size));
+        small_release(memory, block, class_of_kind(kind, size));
     } else {
         large_release(memory, block);
     }
@@ -404,7 +556,9 @@ void memory_release(struct memory *memory, void *block, size_t size)
 
 void memory_discard(struct memory *memory)
 {
-    memset(memory->partial, 0, sizeof memory->partial);
+    memset(memory->classes, 0, sizeof memory->classes);
+    memory->victim = NULL;
+    memory->moves_owed = 0;
     list_join(&memory->dead, &memory->open);
     list_join(&memory->dead, &memory->full);
     list_join(&memory->dead_large, &memory->large);

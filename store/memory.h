@@ -13,13 +13,21 @@
 
 struct memory;
 
+/* What a block is for; blocks of different kinds don't share pages. */
+enum memory_kind {
+    MEMORY_FIXED, /* stays where it is */
+    MEMORY_KEY,   /* small ones may be moved by memory_tidy */
+    MEMORY_SLOTS, /* as well */
+    MEMORY_KINDS
+};
+
 struct memory *memory_new(void);
 void memory_free(struct memory *memory);
 
-/* `size` from 1. The block is not zeroed, and aligned to 2 only. */
-void *memory_alloc(struct memory *memory, size_t size);
-/* `size` as given to memory_alloc, or any size of equal memory_usable. */
-void memory_release(struct memory *memory, void *block, size_t size);
+/* `size` from 1. The block is not zeroed, and aligned to 2 only, or to 64 if the size is a multiple of 64. */
+void *memory_alloc(struct memory *memory, enum memory_kind kind, size_t size);
+/* `kind` and `size` as given to memory_alloc, or any size of equal memory_usable. */
+void memory_release(struct memory *memory, enum memory_kind kind, void *block, size_t size);
 /* Bytes that a block of `size` really holds. Depends on `size` alone. */
 size_t memory_usable(size_t size);
 
@@ -28,6 +36,12 @@ size_t memory_usable(size_t size);
 void memory_discard(struct memory *memory);
 /* Give back at most about `bytes` of what was discarded or released; false when nothing is left to give back. */
 bool memory_step(struct memory *memory, size_t bytes);
+
+/* Empty sparse pages by moving a few of their blocks, in proportion to what was released since the last call. `move`
+ * copies `bytes` from one block to the other and tells the block's owner; it must not allocate or release. Call it
+ * where nobody holds a pointer into a block. */
+typedef void memory_move(void *ctx, enum memory_kind kind, void *to, void *from, size_t bytes);
+void memory_tidy(struct memory *memory, memory_move *move, void *ctx);
 
 /* Bytes held from the system for live blocks and free space within their pages; what waits for memory_step is not
  * counted. */

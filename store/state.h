@@ -24,5 +24,7 @@ struct store {
 
 void keyspace_init(struct store *store, const struct store_config *config);
 void keyspace_fini(struct store *store);
+/* Between commands: a bounded piece of the work that keeps memory dense. Pointers to keys end here. */
+void keyspace_tidy(struct store *store);
 
 #endif

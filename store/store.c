@@ -14,7 +14,7 @@
 #define EXPIRE_PER_ENTRY 256u
 #define EXPIRE_PER_COMMAND 4u
 #define EXPIRE_PER_TICK 1024u
-/* Memory given back to the system per entry applied, beside what the entry itself may have freed. */
+/* Memory given back to the system at a time. */
 #define GIVE_BACK_BYTES ((size_t)256 * 1024)
 /* Argument vectors above this are not kept between entries. */
 #define ARGV_KEPT 4096u
@@ -171,6 +171,7 @@ void store_apply(struct store *store, const void *data, size_t len, const struct
         } else {
             apply_command(store, at, reply);
         }
+        keyspace_tidy(store);
         if (hooks != NULL && hooks->end != NULL) {
             hooks->end(hooks->ctx, i);
         }
@@ -182,6 +183,12 @@ void store_apply(struct store *store, const void *data, size_t len, const struct
         store->argv_capacity = 0;
     }
     memory_step(store->memory, GIVE_BACK_BYTES);
+}
+
+bool store_tidy(struct store *store)
+{
+    keyspace_tidy(store);
+    return memory_step(store->memory, GIVE_BACK_BYTES);
 }
 
 void store_read(struct store *store, const struct store_command *command, const struct iovec *argv, unsigned argc,

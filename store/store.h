@@ -140,6 +140,10 @@ struct store_apply_hooks {
  * Expiry work per entry is bounded; what is left is dead for every observer already and removed by later entries. */
 void store_apply(struct store *store, const void *data, size_t len, const struct store_apply_hooks *hooks);
 
+/* Memory that commands free in bulk (FLUSHALL, large values) goes back to the system in pieces, one per store_apply. Call
+ * this when idle to give back another piece; false when nothing is left. Never changes content. */
+bool store_tidy(struct store *store);
+
 /* Execute a STORE_READ command against the current content. */
 void store_read(struct store *store, const struct store_command *command, const struct iovec *argv, unsigned argc,
                 struct store_reply *reply);

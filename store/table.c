@@ -10,7 +10,7 @@
 /* Keys per segment on average; one that is due to be split holds twice as many, in slots that still fit a small block.
  * More makes a split longer, fewer makes more descriptors. */
 #define SEGMENT_KEYS 192u
-#define SEGMENT_CAPACITY_MIN 16u
+#define SEGMENT_CAPACITY_MIN 15u
 #define CAPACITY_UNIT 16u
 /* A segment grows when more than this of 256 of its slots are used, to where GROWN of 256 are; it shrinks below SPARSE.
  */
@@ -102,27 +102,43 @@ static inline unsigned slot_distance(uint64_t slot, unsigned place, unsigned cap
 static unsigned capacity_for(unsigned n, unsigned fill)
 {
     unsigned slots = (n * 256 + fill - 1) / fill;
-    unsigned capacity = (slots + CAPACITY_UNIT - 1) / CAPACITY_UNIT * CAPACITY_UNIT;
-    return capacity < SEGMENT_CAPACITY_MIN ? SEGMENT_CAPACITY_MIN : capacity;
+    /* With the word before them they fill a multiple of the unit. */
+    unsigned words = (slots + 1 + CAPACITY_UNIT - 1) / CAPACITY_UNIT * CAPACITY_UNIT;
+    return words - 1 < SEGMENT_CAPACITY_MIN ? SEGMENT_CAPACITY_MIN : words - 1;
 }
 
-static void segment_open(struct table *table, struct segment *segment, unsigned capacity)
+static size_t block_bytes(const struct segment *segment)
 {
-    assert(capacity <= UINT16_MAX);
-    size_t bytes = capacity * sizeof *segment->slots;
-    segment->slots = memory_alloc(table->memory, bytes);
-    memset(segment->slots, 0, bytes);
+    return (segment->capacity + 1u) * sizeof *segment->slots;
+}
+
+static void segment_open(struct table *table, uint32_t i, unsigned capacity)
+{
+    assert(capacity < UINT16_MAX);
+    struct segment *segment = segment_at(table, i);
     segment->capacity = (uint16_t)capacity;
     segment->n = 0;
+    size_t bytes = block_bytes(segment);
+    uint64_t *block = memory_alloc(table->memory, MEMORY_SLOTS, bytes);
+    memset(block, 0, bytes);
+    block[0] = i;
+    segment->slots = block + 1;
     table->slot_bytes += bytes;
 }
 
-static void segment_close(struct table *table, struct segment *segment)
+/* `segment` is a copy of one that was opened anew, or is not used any more. */
+static void segment_close(struct table *table, const struct segment *segment)
 {
-    size_t bytes = segment->capacity * sizeof *segment->slots;
-    memory_release(table->memory, segment->slots, bytes);
+    size_t bytes = block_bytes(segment);
+    memory_release(table->memory, MEMORY_SLOTS, segment->slots - 1, bytes);
     table->slot_bytes -= bytes;
-    segment->slots = NULL;
+}
+
+void table_slots_moved(struct table *table, void *block)
+{
+    uint64_t *words = block;
+    struct segment *segment = segment_at(table, (uint32_t)words[0]);
+    segment->slots = words + 1;
 }
 
 /* Slots of a run lie in the order of their tags. There must be room. */
@@ -215,11 +231,12 @@ static void filler_put(struct filler *filler, uint64_t slot)
     filler->last = tag;
 }
 
-static void segment_resize(struct table *table, struct segment *segment, unsigned capacity)
+static void segment_resize(struct table *table, uint32_t index, unsigned capacity)
 {
+    struct segment *segment = segment_at(table, index);
     struct segment old = *segment;
     unsigned wrapped = segment_wrapped(&old);
-    segment_open(table, segment, capacity);
+    segment_open(table, index, capacity);
     struct filler filler = {.segment = segment};
     for (unsigned i = wrapped; i < old.capacity; i++) {
         if (old.slots[i] != 0) {
@@ -232,10 +249,11 @@ static void segment_resize(struct table *table, struct segment *segment, unsigne
     segment_close(table, &old);
 }
 
-static void segment_add(struct table *table, struct segment *segment, uint64_t slot)
+static void segment_add(struct table *table, uint32_t index, uint64_t slot)
 {
+    struct segment *segment = segment_at(table, index);
     if ((segment->n + 1u) * 256 > segment->capacity * FILL_MAX) {
-        segment_resize(table, segment, capacity_for(segment->n + 1u, FILL_GROWN));
+        segment_resize(table, index, capacity_for(segment->n + 1u, FILL_GROWN));
     }
     segment_put(segment, slot);
 }
@@ -264,7 +282,8 @@ static void table_push_segment(struct table *table)
                 abort();
             }
         }
-        table->chunks[table->n_chunks++] = memory_alloc(table->memory, CHUNK_SEGMENTS * sizeof(struct segment));
+        table->chunks[table->n_chunks++] =
+            memory_alloc(table->memory, MEMORY_FIXED, CHUNK_SEGMENTS * sizeof(struct segment));
     }
     table->n_segments++;
     if (table->n_segments >= UINT32_C(2) << table->depth) {
@@ -293,8 +312,8 @@ static void table_split(struct table *table)
     struct segment *other = segment_at(table, high);
     struct segment old = *segment;
     unsigned upper = segment_count_upper(&old);
-    segment_open(table, segment, capacity_for(old.n - upper, FILL_GROWN));
-    segment_open(table, other, capacity_for(upper, FILL_GROWN));
+    segment_open(table, low, capacity_for(old.n - upper, FILL_GROWN));
+    segment_open(table, high, capacity_for(upper, FILL_GROWN));
     struct filler fillers[2] = {{.segment = segment}, {.segment = other}};
     unsigned wrapped = segment_wrapped(&old);
     for (unsigned i = 0; i < old.capacity; i++) {
@@ -324,7 +343,7 @@ static void table_merge(struct table *table)
     table->n_segments--;
     struct segment *segment = segment_at(table, low);
     struct segment halves[2] = {*segment, *segment_at(table, high)};
-    segment_open(table, segment, capacity_for((unsigned)halves[0].n + halves[1].n, FILL_GROWN));
+    segment_open(table, low, capacity_for((unsigned)halves[0].n + halves[1].n, FILL_GROWN));
     struct filler filler = {.segment = segment};
     for (unsigned h = 0; h < 2; h++) {
         unsigned capacity = halves[h].capacity;
@@ -346,7 +365,7 @@ void table_init(struct table *table, struct memory *memory, uint64_t seed)
     *table = (struct table){.memory = memory, .seed = seed};
     table_push_segment(table);
     table->depth = 0;
-    segment_open(table, segment_at(table, 0), SEGMENT_CAPACITY_MIN);
+    segment_open(table, 0, SEGMENT_CAPACITY_MIN);
 }
 
 void table_fini(struct table *table)
@@ -410,7 +429,7 @@ void table_prefetch_key(const struct table *table, uint64_t hash)
 void table_insert(struct table *table, uint64_t hash, struct key *key)
 {
     uint32_t i = segment_of(table, hash);
-    segment_add(table, segment_at(table, i), slot_make(key, tag_of(hash, segment_depth(table, i))));
+    segment_add(table, i, slot_make(key, tag_of(hash, segment_depth(table, i))));
     table->n_keys++;
     if (table->n_keys > (uint64_t)table->n_segments * SEGMENT_KEYS) {
         table_split(table);
@@ -436,7 +455,7 @@ void table_remove(struct table *table, uint64_t hash, const struct key *key)
     if (segment->capacity > SEGMENT_CAPACITY_MIN && segment->n * 256u < segment->capacity * FILL_SPARSE) {
         unsigned capacity = capacity_for(segment->n, FILL_GROWN);
         if (capacity < segment->capacity) {
-            segment_resize(table, segment, capacity);
+            segment_resize(table, i, capacity);
         }
     }
     /* Half of what splits, so that a table at its edge doesn't split and merge in turn. */

@@ -16,7 +16,7 @@
 #include "store/memory.h"
 
 struct segment {
-    uint64_t *slots;
+    uint64_t *slots; /* behind one word that holds the segment's index, for table_slots_moved */
     uint16_t n, capacity;
 };
 
@@ -45,6 +45,9 @@ void table_insert(struct table *table, uint64_t hash, struct key *key);
 /* `old` is there: its slot now means `key`, of the same name. */
 void table_replace(struct table *table, uint64_t hash, const struct key *old, struct key *key);
 void table_remove(struct table *table, uint64_t hash, const struct key *key);
+
+/* The block of a segment's slots was moved to `block`. */
+void table_slots_moved(struct table *table, void *block);
 
 /* Visit the keys of at least one point from `cursor` on, unless its segment has none left; gives the next cursor, 0 at
  * the end. */

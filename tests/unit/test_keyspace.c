@@ -350,6 +350,7 @@ START_TEST(random_operations_do_what_a_naive_map_does)
     }
     for (unsigned i = 0; i < 6000; i++) {
         random_operation(stores, model);
+        keyspace_tidy(stores[0]);
         ck_assert_uint_eq(store_revision(stores[0]), model->revision);
         ck_assert_uint_eq(store_digest(stores[0]), store_digest(stores[1]));
         if (i % 200 == 0) {
@@ -623,6 +624,46 @@ START_TEST(random_picks_reach_every_key)
 }
 END_TEST
 
+START_TEST(memory_follows_the_content_when_keys_change_size_or_go)
+{
+    enum { N = 100000 };
+    struct store *store = store_new(&(struct store_config){.hash_seed = 8});
+    random_state = 5;
+    for (unsigned i = 0; i < N; i++) {
+        set_number(store, "k", i);
+    }
+    /* In random order, so that no page is emptied by chance: two thirds grow, then nine tenths go. */
+    for (unsigned i = 0; i < 2 * N; i++) {
+        char name[32];
+        int len = snprintf(name, sizeof name, "k%u", (unsigned)below(N));
+        if (i < N) {
+            keyspace_set_string(store, name, (size_t)len, "0123456789abcdef0123456789abcdef", 32, 1000000);
+        }
+        keyspace_tidy(store);
+    }
+    /* Each size in use, of keys and of slots, may hold a page or two in reserve. */
+    const uint64_t reserve = 2 << 20;
+    struct store_stats stats;
+    store_stats(store, &stats);
+    ck_assert_uint_le(stats.entry_bytes, store_memory(store) * 5 / 4 + reserve);
+    for (unsigned i = 0; i < N; i++) {
+        unsigned k = i * 7919u % N;
+        if (k % 10 != 0) {
+            delete_number(store, "k", k);
+            keyspace_tidy(store);
+        }
+    }
+    store_stats(store, &stats);
+    ck_assert_uint_le(stats.entry_bytes, store_memory(store) * 5 / 4 + reserve);
+    for (unsigned i = 0; i < N; i += 10) {
+        char name[32];
+        int len = snprintf(name, sizeof name, "k%u", i);
+        ck_assert_ptr_nonnull(keyspace_find(store, name, (size_t)len));
+    }
+    store_free(store);
+}
+END_TEST
+
 /* --- Deadlines, digest, flush ---------------------------------------------------------------------------------------
  */
 
@@ -827,6 +868,7 @@ static void add_tests(TCase *tests)
     tcase_add_loop_test(tests, random_operations_do_what_a_naive_map_does, 0, 6);
     tcase_add_test(tests, every_key_is_found_while_the_table_grows_and_shrinks);
     tcase_add_test(tests, table_is_more_than_four_fifths_full_at_any_size);
+    tcase_add_test(tests, memory_follows_the_content_when_keys_change_size_or_go);
     tcase_add_test(tests, scan_of_a_table_at_rest_visits_each_key_once);
     tcase_add_test(tests, scan_misses_no_key_while_the_table_grows);
     tcase_add_test(tests, scan_misses_no_key_while_the_table_shrinks);
