@@ -24,6 +24,11 @@ void cluster_clock_saw(struct cluster_clock *clock, uint64_t ms, uint64_t now_us
     clock->base_is_live = true;
 }
 
+bool cluster_clock_is_set(const struct cluster_clock *clock)
+{
+    return clock->base_is_live;
+}
+
 static uint64_t lower_median(uint64_t *v, unsigned n)
 {
     for (unsigned i = 1; i < n; i++) {

@@ -156,7 +156,7 @@ struct replica_info {
     struct replica_peer_info peers[REPLICA_SERVERS_MAX]; /* same order; own entry has connected = true */
 };
 void replica_info(struct replica *replica, struct replica_info *info);
-bool replica_is_leader(const struct replica *replica); /* and its barrier is applied */
+bool replica_is_leader(const struct replica *replica); /* its barrier is applied, and cluster time is known */
 uint64_t replica_leader(const struct replica *replica); /* 0: unknown */
 uint64_t replica_term(const struct replica *replica);
 uint64_t replica_applied(const struct replica *replica);
