@@ -103,7 +103,7 @@ void sim_check_leads(struct sim_check *check, unsigned node, uint64_t term)
     }
 }
 
-void sim_check_stamp(struct sim_check *check, unsigned node, uint64_t time_ms)
+void sim_check_stamp(struct sim_check *check, unsigned node, uint64_t time_ms, bool fresh)
 {
     uint64_t true_ms = SIM_EPOCH_MS + check->world->now_us / 1000;
     int64_t ahead = (int64_t)(time_ms - true_ms);
@@ -112,6 +112,15 @@ void sim_check_stamp(struct sim_check *check, unsigned node, uint64_t time_ms)
     if (ahead > check->clock_ahead_max_ms + (int64_t)(check->world->now_us / 1000 / 50)) {
         sim_world_violation(check->world, "cluster time", "node %u stamps a time %" PRId64 " ms ahead", node + 1,
                             ahead);
+    }
+    /* Any stamp so far may have been carried on, on a fast clock and slewing. */
+    check->bound_us += (check->world->now_us - check->bound_at_us) * 26 / 25;
+    check->bound_at_us = check->world->now_us;
+    if (fresh) {
+        check->bound_us = time_ms * 1000 > check->bound_us ? time_ms * 1000 : check->bound_us;
+    } else if (time_ms * 1000 > check->bound_us + 5000) {
+        sim_world_violation(check->world, "cluster time", "node %u steps it by %" PRIu64 " ms", node + 1,
+                            time_ms - check->bound_us / 1000);
     }
 }
 

@@ -24,9 +24,8 @@ struct sim_check {
     uint64_t acknowledged; /* highest index whose effect a client has seen in a reply */
     uint64_t highest_applied;
     uint64_t applies, elections;
-    /* Cluster time against true time: the smallest head start seen so far, milliseconds. */
-    bool clock_seen;
     int64_t clock_ahead_max_ms; /* sane wall clocks are not further ahead than this */
+    uint64_t bound_us, bound_at_us; /* no clock that ran on from any stamp is further than this */
 };
 
 void sim_check_init(struct sim_check *check, struct sim_world *world);
@@ -36,8 +35,9 @@ void sim_check_fini(struct sim_check *check);
 void sim_check_applied(struct sim_check *check, unsigned node, const struct sim_applied *applied);
 /* At most one leader per term. */
 void sim_check_leads(struct sim_check *check, unsigned node, uint64_t term);
-/* A leader stamped an entry: cluster time must not run ahead of all sane clocks. */
-void sim_check_stamp(struct sim_check *check, unsigned node, uint64_t time_ms);
+/* A leader stamped an entry: cluster time must not run ahead of all sane clocks, and not faster than time itself by more
+ * than the slew, unless the node has seen no entry with a time since it started (`fresh`). */
+void sim_check_stamp(struct sim_check *check, unsigned node, uint64_t time_ms, bool fresh);
 /* A client got a reply that shows the state at `index`, to a request made when `floor` had been acknowledged. */
 void sim_check_reply(struct sim_check *check, unsigned node, uint64_t index, uint64_t floor, bool read,
                      const char *what);

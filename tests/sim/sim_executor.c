@@ -103,7 +103,8 @@ static void propose(struct sim_node *node)
     node->batch_requests = node->batch_requests_tail = NULL;
     status = replica_propose(node->replica, data, len, &batch->proposal);
     if (status == REPLICA_OK) {
-        sim_check_stamp(node->check, node->position, time_ms);
+        sim_check_stamp(node->check, node->position, time_ms, !node->saw_time);
+        node->saw_time = true;
         return;
     }
     node->refused_space += status == REPLICA_NO_SPACE ? 1 : 0;
@@ -340,7 +341,9 @@ static uint64_t fsm_digest(void *ctx)
 
 static uint64_t fsm_entry_time_ms(void *ctx, const void *data, size_t len)
 {
-    (void)ctx;
+    struct sim_node *node = ctx;
+
+    node->saw_time = node->saw_time || node->replica != NULL; /* while opening, the log's last entry is asked about */
     return store_entry_check(data, len) == STORE_OK ? store_entry_time_ms(data, len) : 0;
 }
 

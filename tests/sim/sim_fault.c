@@ -119,8 +119,7 @@ static void jump_clock(struct sim_faults *faults, struct sim_fault *fault)
     struct sim_cluster *cluster = faults->cluster;
 
     if (cluster->n_nodes < 3) {
-        fault->active = false; /* the only clock there is can't be outvoted */
-        return;
+        return; /* the only clock there is can't be outvoted */
     }
     if (faults->broken_clock == 0) {
         faults->broken_clock = fault->node + 1;
@@ -322,5 +321,6 @@ void sim_faults_stop(struct sim_faults *faults)
         if (faults->active[i].active) {
             fault_end(&faults->active[i]);
         }
+        assert(!sim_task_is_queued(&faults->active[i].end));
     }
 }

@@ -166,13 +166,15 @@ static void check_register(struct sim_history *history, struct sim_world *world,
 /* --- Keys with a lifetime ------------------------------------------------------------------------------------------ */
 
 /* Each such key is written once, ops[0], and read many times. It must be there until its time has come, whatever single
- * wall clocks do, and once it was seen to be gone it stays gone. How long it lingers is checked at the end of the run. */
+ * wall clocks do, and once it was seen to be gone it stays gone. How long it lingers is checked at the end of the run.
+ * Its deadline is in cluster time: where that was behind when the key was written, it may have caught up since. */
 static void check_lifetime(struct sim_world *world, struct sim_op **ops, unsigned n,
                            const struct sim_history_limits *limits)
 {
     const struct sim_op *write = ops[0];
     uint64_t lifetime_us = write->ttl_ms * 1000;
-    uint64_t slack_us = 2 * limits->clock_spread_ms * 1000 + 20000 + lifetime_us / 1000000 * limits->rate_ppm;
+    uint64_t slack_us = 2 * limits->clock_spread_ms * 1000 + 20000 + lifetime_us / 1000000 * limits->rate_ppm +
+                        write->lag_us;
     uint64_t gone_us = SIM_NEVER; /* earliest return of a read that found it gone after it was there */
     char text[400];
 

@@ -52,6 +52,7 @@ struct sim_op {
     size_t value_len;
     int64_t integer;
     uint64_t floor; /* highest index known to be acknowledged when it was invoked */
+    uint64_t lag_us; /* by which cluster time was behind true time when a SIM_TTL_SET was answered */
     uint64_t index; /* at which it was applied, or that a read saw; 0: unknown */
 };
 

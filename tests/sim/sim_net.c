@@ -189,7 +189,8 @@ bool sim_net_send(struct sim_net *net, unsigned from, unsigned to, const struct 
     for (unsigned i = 0; i < n; i++) {
         len += pieces[i].iov_len;
     }
-    if (link->state == LINK_DOWN || link->queued_bytes + len > net->queue_bytes_max) {
+    /* As net/peer has it: an empty queue takes a frame of any size. */
+    if (link->state == LINK_DOWN || (link->queued_bytes > 0 && link->queued_bytes + len > net->queue_bytes_max)) {
         net->refused++;
         return false;
     }

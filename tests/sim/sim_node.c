@@ -123,6 +123,7 @@ void sim_node_start(struct sim_node *node)
     assert(node->state != SIM_NODE_UP);
     assert(node->replica == NULL);
     node->lives++;
+    node->saw_time = false;
     node->reason[0] = 0;
     node->started_us = node->world->now_us;
     node->paused_until_us = 0;

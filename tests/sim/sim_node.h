@@ -98,6 +98,7 @@ struct sim_node {
     struct sim_reply scratch;
     bool listens; /* replies of other nodes' commands are looked at */
     uint64_t applied_index;
+    bool saw_time; /* in this life, in an entry from a peer or of its own */
     struct sim_progress progress;
     unsigned info_countdown;
     bool in_event;

@@ -330,6 +330,11 @@ static void call_answered(struct sim_call *call)
     }
     if (op->kind == SIM_GET) {
         client_remember(call->client, op);
+    } else if (op->kind == SIM_TTL_SET) {
+        uint64_t true_us = SIM_EPOCH_MS * 1000 + workload->world->now_us;
+        uint64_t cluster_us = workload->check->committed[op->index].time_ms * 1000;
+
+        op->lag_us = true_us > cluster_us ? true_us - cluster_us : 0;
     }
     workload->ok++;
     if (sim_op_is_read(op->kind)) {
