@@ -90,8 +90,7 @@ struct env_ops {
     enum env_status (*open)(struct env *env, const char *name, struct env_file **file, uint64_t *size);
     enum env_status (*create)(struct env *env, const char *name, uint64_t size, struct env_file **file);
     enum env_status (*read_sync)(struct env *env, struct env_file *file, uint64_t offset, void *buf, size_t len);
-    enum env_status (*write_sync)(struct env *env, struct env_file *file, uint64_t offset, const void *buf,
-                                  size_t len);
+    enum env_status (*write_sync)(struct env *env, struct env_file *file, uint64_t offset, const void *buf, size_t len);
     enum env_status (*rename_sync)(struct env *env, const char *from, const char *to);
     enum env_status (*remove_sync)(struct env *env, const char *name);
     /* Closes off the loop thread; requests in flight on the file complete first. Allowed while the env is closing. */

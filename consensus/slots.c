@@ -124,8 +124,7 @@ static void slot_decode(const uint8_t *block, struct slot *slot)
 
 static bool state_same_node(const struct slots_state *a, const struct slots_state *b)
 {
-    return memcmp(a->cluster, b->cluster, sizeof a->cluster) == 0 && a->id == b->id &&
-           a->incarnation == b->incarnation;
+    return memcmp(a->cluster, b->cluster, sizeof a->cluster) == 0 && a->id == b->id && a->incarnation == b->incarnation;
 }
 
 static bool state_equal(const struct slots_state *a, const struct slots_state *b)
@@ -244,8 +243,8 @@ err:
 static enum slots_status read_slots(struct slots *slots, struct slot pair[2])
 {
     for (unsigned i = 0; i < 2; i++) {
-        enum env_status status = slots->env->ops->read_sync(slots->env, slots->file, (uint64_t)i * ENV_BLOCK,
-                                                            slots->block, ENV_BLOCK);
+        enum env_status status =
+            slots->env->ops->read_sync(slots->env, slots->file, (uint64_t)i * ENV_BLOCK, slots->block, ENV_BLOCK);
         if (status != ENV_OK) {
             return SLOTS_IO;
         }
@@ -319,7 +318,8 @@ enum slots_status slots_open(struct env *env, struct slots **out, struct slots_s
         snprintf(text, sizeof text,
                  "%s, which holds term and vote, is damaged: %s. Going on could vote twice. Do not delete or edit it. "
                  "Remove this member from the cluster, keep the directory, and start the node with an empty directory "
-                 "under a fresh id.", SLOTS_NAME, wrong);
+                 "under a fresh id.",
+                 SLOTS_NAME, wrong);
         status = SLOTS_CORRUPT;
         goto err;
     }

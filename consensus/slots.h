@@ -18,9 +18,9 @@ struct slots;
 
 enum slots_status {
     SLOTS_OK = 0,
-    SLOTS_EMPTY,   /* no state file: a new directory; nothing is opened */
-    /* Both slots are bad, or they contradict the order of writes, so the newest state may be lost: going on with an older
-     * one would allow a double vote. Fail-stop. One bad slot beside a good one is repaired: see slots.c. */
+    SLOTS_EMPTY, /* no state file: a new directory; nothing is opened */
+    /* Both slots are bad, or they contradict the order of writes, so the newest state may be lost: going on with an
+     * older one would allow a double vote. Fail-stop. One bad slot beside a good one is repaired: see slots.c. */
     SLOTS_CORRUPT,
     SLOTS_VERSION,
     SLOTS_IO,
@@ -34,8 +34,7 @@ enum slots_status slots_create(struct env *env, const struct slots_state *state,
 enum slots_status slots_open(struct env *env, struct slots **slots, struct slots_state *state, const char **error)
     __attribute__((warn_unused_result));
 /* Durably replace the state, in both slots, before returning. */
-enum slots_status slots_write(struct slots *slots, const struct slots_state *state)
-    __attribute__((warn_unused_result));
+enum slots_status slots_write(struct slots *slots, const struct slots_state *state) __attribute__((warn_unused_result));
 void slots_close(struct slots *slots);
 
 #endif

@@ -16,12 +16,12 @@ enum wal_entry_type { WAL_COMMAND = 1, WAL_BARRIER = 2, WAL_CHANGE = 3 };
 
 enum wal_status {
     WAL_OK = 0,
-    WAL_CORRUPT,      /* damage at or below the durable mark: fail-stop, see wal_error() */
-    WAL_VERSION,      /* written by a newer version */
+    WAL_CORRUPT, /* damage at or below the durable mark: fail-stop, see wal_error() */
+    WAL_VERSION, /* written by a newer version */
     WAL_IO,
     WAL_NO_SPACE,
     WAL_NO_MEMORY,
-    WAL_BUSY          /* a read is already in flight on this wal_read */
+    WAL_BUSY /* a read is already in flight on this wal_read */
 };
 
 struct wal_entry {
@@ -33,7 +33,7 @@ struct wal_entry {
 };
 
 struct wal_config {
-    uint64_t segment_bytes; /* multiple of ENV_BLOCK, default 16 MiB */
+    uint64_t segment_bytes;   /* multiple of ENV_BLOCK, default 16 MiB */
     uint32_t entry_bytes_max; /* larger entries are refused by the caller; default 8 MiB */
     /* Called on the loop when a write has completed: every appended record up to and including (index, term) is on
      * stable storage *and still what the log holds*: records replaced by wal_append of a lower index since they were
@@ -49,9 +49,9 @@ struct wal_config {
  * wal_open) says which file, which offset and what to do. */
 enum wal_status wal_open(struct env *env, const struct wal_config *config, struct wal **wal, const char **error)
     __attribute__((warn_unused_result));
-/* Close, leaving a mark on disk that protects the last entries if nothing is pending. Read structs must have been given up
- * with wal_read_fini. Requests still in flight keep the memory alive until the env calls them back (it always does, with
- * ENV_CANCELED at the latest); no callback of the WAL fires any more. */
+/* Close, leaving a mark on disk that protects the last entries if nothing is pending. Read structs must have been given
+ * up with wal_read_fini. Requests still in flight keep the memory alive until the env calls them back (it always does,
+ * with ENV_CANCELED at the latest); no callback of the WAL fires any more. */
 void wal_close(struct wal *wal);
 
 /* First and last index held (first = 1 unless a snapshot dropped a prefix; last = first - 1 when empty). */
@@ -82,15 +82,15 @@ uint64_t wal_room(struct wal *wal);
 struct wal_read {
     /* public */
     void *data;
-    /* On WAL_OK entries[0..n) are valid until the next wal_read_start/fini of this struct. Fewer than asked for may come
-     * (a read covers one segment): ask again. Entries replaced since the read started, and ones that are not durable,
-     * are never given: n may be 0 then. WAL_CORRUPT: bytes on disk are damaged (already durable ones). */
+    /* On WAL_OK entries[0..n) are valid until the next wal_read_start/fini of this struct. Fewer than asked for may
+     * come (a read covers one segment): ask again. Entries replaced since the read started, and ones that are not
+     * durable, are never given: n may be 0 then. WAL_CORRUPT: bytes on disk are damaged (already durable ones). */
     void (*cb)(struct wal_read *read, enum wal_status status, const struct wal_entry *entries, unsigned n);
     /* private */
     void *impl;
 };
-enum wal_status wal_read_start(struct wal *wal, struct wal_read *read, uint64_t first, uint64_t last,
-                               size_t bytes_max, unsigned entries_max) __attribute__((warn_unused_result));
+enum wal_status wal_read_start(struct wal *wal, struct wal_read *read, uint64_t first, uint64_t last, size_t bytes_max,
+                               unsigned entries_max) __attribute__((warn_unused_result));
 /* Free the buffers of a read. If it is in flight its callback never fires. */
 void wal_read_fini(struct wal *wal, struct wal_read *read);
 /* Synchronous read of one entry at start-up (configuration entries). Gives malloc'd *data. */

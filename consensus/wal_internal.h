@@ -96,9 +96,9 @@ struct wal {
     /* Chunks, oldest first; the first may be in flight, the last may be open. */
     struct wal_chunk *head;
     struct wal_chunk *tail;
-    struct wal_chunk *open;     /* takes records: the tail or NULL */
-    struct wal_chunk *reserved; /* in the order in which they will be used */
-    struct wal_chunk *spare[2]; /* buffers kept for reuse */
+    struct wal_chunk *open;        /* takes records: the tail or NULL */
+    struct wal_chunk *reserved;    /* in the order in which they will be used */
+    struct wal_chunk *spare[2];    /* buffers kept for reuse */
     uint8_t last_block[ENV_BLOCK]; /* what the last closed chunk put into its last, partial block */
     size_t last_block_used;
     bool writing;

@@ -223,8 +223,8 @@ static void launch_early(struct wal_read_op *op, uint64_t first, enum wal_status
     wal->env->ops->timer_set(wal->env, &op->timer, wal->env->ops->now_us(wal->env));
 }
 
-enum wal_status wal_read_start(struct wal *wal, struct wal_read *read, uint64_t first, uint64_t last,
-                               size_t bytes_max, unsigned entries_max)
+enum wal_status wal_read_start(struct wal *wal, struct wal_read *read, uint64_t first, uint64_t last, size_t bytes_max,
+                               unsigned entries_max)
 {
     assert(first >= wal->index.first);
     assert(entries_max > 0);

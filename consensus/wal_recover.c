@@ -444,8 +444,8 @@ static enum wal_status first_segment(struct recovery *rec)
     enum env_status status = wal->env->ops->create(wal->env, name, segment->size, &segment->file);
     if (status != ENV_OK) {
         segment->file = NULL;
-        explain(rec, "can't create the first log segment, %s, of %llu bytes%s", name,
-                (unsigned long long)segment->size, status == ENV_NO_SPACE ? ": the disk is full" : "");
+        explain(rec, "can't create the first log segment, %s, of %llu bytes%s", name, (unsigned long long)segment->size,
+                status == ENV_NO_SPACE ? ": the disk is full" : "");
         return wal_status_of(status);
     }
     segment->state = WAL_SEGMENT_READY;
@@ -466,8 +466,7 @@ static enum wal_status adopt_files(struct recovery *rec)
     }
     for (size_t i = 0; i < rec->n_files; i++) {
         struct found *found = &rec->files[i];
-        struct wal_segment *segment =
-            wal_segments_push(wal, found->generation, found->size / ENV_BLOCK * ENV_BLOCK);
+        struct wal_segment *segment = wal_segments_push(wal, found->generation, found->size / ENV_BLOCK * ENV_BLOCK);
         segment->state = WAL_SEGMENT_READY;
         segment->file = found->file;
         found->file = NULL;

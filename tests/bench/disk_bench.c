@@ -1,7 +1,7 @@
 /* What a synced 4 KiB write costs: by pwrite in a plain loop (overwriting zero-filled blocks with O_DIRECT|O_DSYNC), by
  * fdatasync on a growing file, through the production env (one request in flight, as the WAL does it), and through the
- * WAL itself (append, flush, persisted). The difference between the first and the third is the price of the hand-over to
- * the disk thread and back.
+ * WAL itself (append, flush, persisted). The difference between the first and the third is the price of the hand-over
+ * to the disk thread and back.
  *
  *   disk_bench [directory] [writes]
  */

@@ -1,7 +1,7 @@
-/* The WAL's recovery: any bytes as segment files, and well-formed segments with damage. The first byte of the input chooses
- * whether header and records get the checksums, numbers and chain they should have, so that the fuzzer gets past them;
- * the second where the bytes are split into two files. Whatever opens must then work: take an entry, and give it back after
- * reopening. */
+/* The WAL's recovery: any bytes as segment files, and well-formed segments with damage. The first byte of the input
+ * chooses whether header and records get the checksums, numbers and chain they should have, so that the fuzzer gets
+ * past them; the second where the bytes are split into two files. Whatever opens must then work: take an entry, and
+ * give it back after reopening. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -265,7 +265,8 @@ static void write_at(struct mem_file *file, uint64_t offset, const void *buf, si
     memcpy(file->data + offset, buf, len);
 }
 
-static enum env_status write_sync(struct env *env, struct env_file *handle, uint64_t offset, const void *buf, size_t len)
+static enum env_status write_sync(struct env *env, struct env_file *handle, uint64_t offset, const void *buf,
+                                  size_t len)
 {
     struct mem_env *mem = of(env);
     check_aligned(offset, buf, len);

@@ -1,7 +1,7 @@
-/* A small env in memory for unit tests of consensus/: a disk whose requests complete when the test says so, in the order
- * the test says, and that loses, tears, fills up, fails and rots on demand. Time stands still unless it is advanced.
- * Owns the files, which outlive the crash and the reopening of what is tested. Not the simulator: no network, no
- * randomness of its own beyond a seeded generator. */
+/* A small env in memory for unit tests of consensus/: a disk whose requests complete when the test says so, in the
+ * order the test says, and that loses, tears, fills up, fails and rots on demand. Time stands still unless it is
+ * advanced. Owns the files, which outlive the crash and the reopening of what is tested. Not the simulator: no network,
+ * no randomness of its own beyond a seeded generator. */
 #ifndef LOCKSTEP_TESTS_MEM_ENV_H
 #define LOCKSTEP_TESTS_MEM_ENV_H
 
@@ -45,8 +45,8 @@ unsigned mem_env_open_files(const struct mem_env *mem);
 
 /* Bytes that all files together may take; UINT64_MAX at first. */
 void mem_env_capacity(struct mem_env *mem, uint64_t bytes);
-/* The write_sync after `after` further ones fails with `status` and tears: only its first `sectors` sectors are written.
- * All later disk calls fail with ENV_IO until mem_env_restart. */
+/* The write_sync after `after` further ones fails with `status` and tears: only its first `sectors` sectors are
+ * written. All later disk calls fail with ENV_IO until mem_env_restart. */
 void mem_env_tear_sync(struct mem_env *mem, unsigned after, size_t sectors, enum env_status status);
 /* read_sync and ENV_DISK_READ fail from now on (or no longer). */
 void mem_env_fail_reads(struct mem_env *mem, bool fail);

@@ -130,9 +130,8 @@ START_TEST(a_created_file_is_zero_filled_and_has_its_size)
     struct env_file *file = create("a", 100);
     uint8_t *buf = block_new(101, 1);
     struct op op;
-    ck_assert_int_eq(run(&op, (struct env_disk_req){
-                                  .op = ENV_DISK_READ, .file = file, .buf = buf, .len = 101 * ENV_BLOCK}),
-                     ENV_OK);
+    ck_assert_int_eq(
+        run(&op, (struct env_disk_req){.op = ENV_DISK_READ, .file = file, .buf = buf, .len = 101 * ENV_BLOCK}), ENV_OK);
     for (size_t i = 0; i < 101 * ENV_BLOCK; i++) {
         ck_assert_int_eq(buf[i], 0);
     }
@@ -153,12 +152,11 @@ START_TEST(what_is_written_is_read_back_also_after_reopening)
     uint8_t *out = block_new(3, 0x5a);
     uint8_t *in = block_new(3, 0);
     struct op op;
-    ck_assert_int_eq(run(&op, (struct env_disk_req){.op = ENV_DISK_WRITE,
-                                                    .file = file,
-                                                    .offset = 2 * ENV_BLOCK,
-                                                    .buf = out,
-                                                    .len = 3 * ENV_BLOCK}),
-                     ENV_OK);
+    ck_assert_int_eq(
+        run(&op,
+            (struct env_disk_req){
+                .op = ENV_DISK_WRITE, .file = file, .offset = 2 * ENV_BLOCK, .buf = out, .len = 3 * ENV_BLOCK}),
+        ENV_OK);
     w.env->ops->close(w.env, file);
     close_env();
     reopen();
@@ -184,8 +182,7 @@ START_TEST(writes_of_one_file_complete_in_order)
     order_next = 0;
     for (int i = 0; i < N; i++) {
         bufs[i] = block_new(1, i + 1);
-        submit(&ops[i], (struct env_disk_req){
-                            .op = ENV_DISK_WRITE, .file = file, .buf = bufs[i], .len = ENV_BLOCK});
+        submit(&ops[i], (struct env_disk_req){.op = ENV_DISK_WRITE, .file = file, .buf = bufs[i], .len = ENV_BLOCK});
     }
     w.env->ops->close(w.env, file); /* after what is in flight */
     while (!ops[N - 1].done) {

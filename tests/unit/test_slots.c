@@ -234,7 +234,7 @@ END_TEST
 START_TEST(rot_of_the_newest_slot_beside_a_torn_one_is_refused)
 {
     struct mem_env *mem = cut(1, 0);
-    slot(mem, 1)[8] ^= 1; /* B was torn */
+    slot(mem, 1)[8] ^= 1;  /* B was torn */
     slot(mem, 0)[64] ^= 1; /* and A, the newest, rotted */
     check_corrupt(mem);
     mem_env_free(mem);

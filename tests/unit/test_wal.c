@@ -1,4 +1,5 @@
-/* Appending, replacing, reporting, rolling, space and failures. Recovery: test_wal_recover.c; read-back: test_wal_read.c. */
+/* Appending, replacing, reporting, rolling, space and failures. Recovery: test_wal_recover.c; read-back:
+ * test_wal_read.c. */
 #include "tests/unit/wal_fixture.h"
 
 #include "consensus/wal_format.h"

@@ -179,8 +179,15 @@ START_TEST(names_of_segments_are_parsed_strictly)
     ck_assert_str_eq(name, "wal-deadbeef");
     ck_assert(wal_name_parse(name, &generation));
     ck_assert_uint_eq(generation, 0xdeadbeef);
-    static const char *const bad[] = {"", "wal-", "wal-0000001", "wal-000000001", "wal-DEADBEEF",
-                                      "wal-00000000", "Wal-00000001", "wal-0000000 ", "xwal-0000001"};
+    static const char *const bad[] = {"",
+                                      "wal-",
+                                      "wal-0000001",
+                                      "wal-000000001",
+                                      "wal-DEADBEEF",
+                                      "wal-00000000",
+                                      "Wal-00000001",
+                                      "wal-0000000 ",
+                                      "xwal-0000001"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         ck_assert(!wal_name_parse(bad[i], &generation));
     }
