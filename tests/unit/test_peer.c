@@ -38,6 +38,7 @@ struct node {
 static uv_loop_t loop;
 static struct node nodes[NODES_MAX + 1]; /* by id */
 static struct peers_config config;
+static int reserved_fd;
 
 static uint64_t random_cb(void *ctx)
 {
@@ -137,9 +138,26 @@ static void node_start(uint64_t id, unsigned port)
     node->port = peers_port(node->peers);
 }
 
+/* A port that nobody else gets for the time of the test, whether a node listens on it or not: bound, never listening.
+ */
+static unsigned port_reserve(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t len = sizeof(address);
+    int on = 1;
+    reserved_fd = socket(AF_INET, SOCK_STREAM, 0);
+    ck_assert_int_ge(reserved_fd, 0);
+    setsockopt(reserved_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
+    ck_assert_int_eq(bind(reserved_fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    ck_assert_int_eq(getsockname(reserved_fd, (struct sockaddr *)&address, &len), 0);
+    return ntohs(address.sin_port);
+}
+
 static void setup(void)
 {
     memset(nodes, 0, sizeof(nodes));
+    reserved_fd = -1;
     ck_assert_int_eq(uv_loop_init(&loop), 0);
     config = (struct peers_config){.random = random_cb,
                                    .hello = hello_cb,
@@ -160,6 +178,8 @@ static void teardown(void)
     uv_run(&loop, UV_RUN_DEFAULT);
     for (unsigned i = 1; i <= NODES_MAX; i++)
         ck_assert(nodes[i].id == 0 || nodes[i].closed);
+    if (reserved_fd >= 0)
+        close(reserved_fd);
     ck_assert_int_eq(uv_loop_close(&loop), 0);
 }
 
@@ -193,13 +213,18 @@ static void node_stop(uint64_t id)
     RUN_UNTIL(nodes[id].closed);
 }
 
-static void connect_pair(void)
+static void connect_pair_at(unsigned port)
 {
     node_start(1, 0);
-    node_start(2, 0);
+    node_start(2, port);
     peers_add(nodes[1].peers, 2, "127.0.0.1", nodes[2].port);
     peers_add(nodes[2].peers, 1, "127.0.0.1", nodes[1].port);
     RUN_UNTIL(peers_connected(nodes[1].peers, 2) && peers_connected(nodes[2].peers, 1));
+}
+
+static void connect_pair(void)
+{
+    connect_pair_at(0);
 }
 
 static bool send_number(uint64_t from, uint64_t to, uint32_t number, size_t len)
@@ -334,7 +359,7 @@ START_TEST(nothing_is_queued_without_a_connection)
 {
     node_start(1, 0);
     ck_assert(!send_number(1, 2, 1, 4)); /* unknown */
-    peers_add(nodes[1].peers, 2, "127.0.0.1", 1);
+    peers_add(nodes[1].peers, 2, "127.0.0.1", port_reserve());
     ck_assert(!send_number(1, 2, 1, 4)); /* not up */
     ck_assert_uint_eq(peers_queue_bytes(nodes[1].peers, 2), 0);
     ck_assert(!peers_connected(nodes[1].peers, 2));
@@ -406,8 +431,8 @@ END_TEST
 START_TEST(reconnects_when_the_peer_comes_back)
 {
     config.backoff_max_ms = 100;
-    connect_pair();
-    const unsigned port = nodes[2].port;
+    const unsigned port = port_reserve();
+    connect_pair_at(port);
     ck_assert(send_number(1, 2, 0, 4));
     RUN_UNTIL(nodes[2].frames == 1);
     node_stop(2);
@@ -428,10 +453,8 @@ END_TEST
 START_TEST(a_peer_that_dials_us_is_dialled_at_once)
 {
     config.backoff_max_ms = config.backoff_min_ms = 60000;
+    const unsigned port = port_reserve();
     node_start(1, 0);
-    node_start(2, 0);
-    const unsigned port = nodes[2].port;
-    node_stop(2);
     peers_add(nodes[1].peers, 2, "127.0.0.1", port);
     RUN_UNTIL(strstr(nodes[1].text, "not up") != NULL);
     node_start(2, port);
@@ -443,10 +466,7 @@ END_TEST
 START_TEST(an_unreachable_peer_is_logged_once)
 {
     node_start(1, 0);
-    node_start(2, 0);
-    const unsigned port = nodes[2].port;
-    node_stop(2);
-    peers_add(nodes[1].peers, 2, "127.0.0.1", port);
+    peers_add(nodes[1].peers, 2, "127.0.0.1", port_reserve());
     run_for(300);
     char *first = strstr(nodes[1].text, "connection refused");
     ck_assert_ptr_nonnull(first);
@@ -676,9 +696,10 @@ END_TEST
 
 START_TEST(closing_while_resolving_and_connecting)
 {
+    const unsigned port = port_reserve();
     node_start(1, 0);
-    peers_add(nodes[1].peers, 2, "localhost", 1);
-    peers_add(nodes[1].peers, 3, "127.0.0.1", 1);
+    peers_add(nodes[1].peers, 2, "localhost", port);
+    peers_add(nodes[1].peers, 3, "127.0.0.1", port);
     uv_run(&loop, UV_RUN_NOWAIT);
 }
 END_TEST

@@ -665,7 +665,7 @@ static void late_prepare_cb(uv_prepare_t *handle)
 
 START_TEST(output_written_after_the_flush_does_not_wait_for_an_event)
 {
-    uv_prepare_t prepare;
+    static uv_prepare_t prepare; /* until the loop is closed */
     uv_prepare_init(&f.loop, &prepare);
     prepare.data = NULL;
     uv_prepare_start(&prepare, late_prepare_cb); /* started first, so libuv runs it after the server's */
