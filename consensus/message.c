@@ -14,9 +14,11 @@ struct wire_head {
 static_assert(sizeof(struct wire_head) == 16, "wire format");
 
 struct wire_append {
-    uint64_t prev_index, prev_term, commit, stamp;
+    uint64_t prev_index, prev_term, commit, stamp, exposed, instant, needs;
+    uint32_t grant_us, reserved;
 };
-static_assert(sizeof(struct wire_append) == 32, "wire format");
+static_assert(sizeof(struct wire_append) == 64, "wire format");
+static_assert(sizeof(struct wire_head) + sizeof(struct wire_append) <= MESSAGE_HEAD_MAX, "head bound");
 
 struct wire_result {
     uint64_t rejected, last_index;
@@ -47,9 +49,14 @@ struct wire_ping {
 static_assert(sizeof(struct wire_ping) == 8, "wire format");
 
 struct wire_echo {
-    uint64_t stamp, wall_ms, applied, digest_index, digest;
+    uint64_t stamp, instant, received, wall_ms, applied, digest_index, digest;
 };
-static_assert(sizeof(struct wire_echo) == 40, "wire format");
+static_assert(sizeof(struct wire_echo) == 56, "wire format");
+
+struct wire_pull {
+    uint64_t index;
+};
+static_assert(sizeof(struct wire_pull) == 8, "wire format");
 static_assert(sizeof(struct wire_head) + sizeof(struct wire_echo) <= MESSAGE_HEAD_MAX, "head bound");
 
 struct wire_entry {
@@ -60,7 +67,7 @@ struct wire_entry {
 };
 static_assert(sizeof(struct wire_entry) == MESSAGE_ENTRY_HEAD, "wire format");
 
-enum { FLAG_GRANTED = 1, FLAG_PRE_VOTE = 2, FLAG_DISRUPT = 4 };
+enum { FLAG_GRANTED = 1, FLAG_PRE_VOTE = 2, FLAG_DISRUPT = 4, FLAG_ACCEPTED = 8 };
 
 static size_t put(uint8_t *out, size_t at, const void *body, size_t len)
 {
@@ -76,6 +83,8 @@ static uint8_t encode_flags(const struct message *m)
         case MESSAGE_VOTE_RESULT:
             return (uint8_t)((m->vote_result.granted ? FLAG_GRANTED : 0) |
                              (m->vote_result.pre_vote ? FLAG_PRE_VOTE : 0));
+        case MESSAGE_ECHO:
+            return m->echo.accepted ? FLAG_ACCEPTED : 0;
         default:
             return 0;
     }
@@ -94,8 +103,14 @@ size_t message_encode(const struct message *m, void *head)
 
     switch (m->type) {
         case MESSAGE_APPEND: {
-            const struct wire_append w = {m->append.prev_index, m->append.prev_term, m->append.commit,
-                                          m->append.stamp};
+            const struct wire_append w = {.prev_index = m->append.prev_index,
+                                          .prev_term = m->append.prev_term,
+                                          .commit = m->append.commit,
+                                          .stamp = m->append.stamp,
+                                          .exposed = m->append.exposed,
+                                          .instant = m->append.instant,
+                                          .needs = m->append.needs,
+                                          .grant_us = m->append.grant_us};
             return put(out, n, &w, sizeof w);
         }
         case MESSAGE_APPEND_RESULT: {
@@ -123,8 +138,17 @@ size_t message_encode(const struct message *m, void *head)
             return put(out, n, &w, sizeof w);
         }
         case MESSAGE_ECHO: {
-            const struct wire_echo w = {m->echo.stamp, m->echo.wall_ms, m->echo.applied, m->echo.digest_index,
-                                        m->echo.digest};
+            const struct wire_echo w = {.stamp = m->echo.stamp,
+                                        .instant = m->echo.instant,
+                                        .received = m->echo.received,
+                                        .wall_ms = m->echo.wall_ms,
+                                        .applied = m->echo.applied,
+                                        .digest_index = m->echo.digest_index,
+                                        .digest = m->echo.digest};
+            return put(out, n, &w, sizeof w);
+        }
+        case MESSAGE_PULL: {
+            const struct wire_pull w = {m->pull.index};
             return put(out, n, &w, sizeof w);
         }
     }
@@ -163,7 +187,15 @@ static bool decode_append(struct cursor *c, uint32_t count, struct message *m, s
     if (!take(c, &w, sizeof w) || count > MESSAGE_ENTRIES_MAX) {
         return false;
     }
-    m->append = (struct message_append){w.prev_index, w.prev_term, w.commit, w.stamp, count};
+    m->append = (struct message_append){.prev_index = w.prev_index,
+                                        .prev_term = w.prev_term,
+                                        .commit = w.commit,
+                                        .stamp = w.stamp,
+                                        .exposed = w.exposed,
+                                        .instant = w.instant,
+                                        .grant_us = w.grant_us,
+                                        .needs = w.needs,
+                                        .n_entries = count};
     if ((w.prev_index == 0) != (w.prev_term == 0) || w.prev_term > m->term ||
         w.prev_index > UINT64_MAX - MESSAGE_ENTRIES_MAX) {
         return false;
@@ -240,8 +272,23 @@ static bool decode_rest(struct cursor *c, uint8_t flags, struct message *m)
             if (!take(c, &w, sizeof w)) {
                 return false;
             }
-            m->echo = (struct message_echo){w.stamp, w.wall_ms, w.applied, w.digest_index, w.digest};
+            m->echo = (struct message_echo){.stamp = w.stamp,
+                                            .accepted = (flags & FLAG_ACCEPTED) != 0,
+                                            .instant = w.instant,
+                                            .received = w.received,
+                                            .wall_ms = w.wall_ms,
+                                            .applied = w.applied,
+                                            .digest_index = w.digest_index,
+                                            .digest = w.digest};
             return w.stamp != 0;
+        }
+        case MESSAGE_PULL: {
+            struct wire_pull w;
+            if (!take(c, &w, sizeof w)) {
+                return false;
+            }
+            m->pull = (struct message_pull){w.index};
+            return true;
         }
         default:
             return false;

@@ -23,7 +23,8 @@ enum message_type {
     MESSAGE_VOTE_RESULT,
     MESSAGE_TIMEOUT_NOW,
     MESSAGE_PING, /* asks for an echo, carries nothing else */
-    MESSAGE_ECHO
+    MESSAGE_ECHO,
+    MESSAGE_PULL  /* a reader waits for an index: show it as soon as may be */
 };
 
 struct message_entry {
@@ -35,7 +36,11 @@ struct message_entry {
 
 struct message_append {
     uint64_t prev_index, prev_term, commit;
-    uint64_t stamp;  /* the leader's send instant, unique and growing within the leader's life; 0: no echo wanted */
+    uint64_t stamp;   /* the leader's send instant, unique and growing within the leader's life; 0: no echo wanted */
+    uint64_t exposed; /* highest index that may be shown, on any node */
+    uint64_t instant; /* the receiver's own instant of the newest echo the leader had before it stamped this; 0: none */
+    uint32_t grant_us; /* the receiver may read locally for this long from `instant`; 0: no grant */
+    uint64_t needs;    /* ... once it has received this index */
     unsigned n_entries;
 };
 
@@ -64,10 +69,17 @@ struct message_ping {
 
 struct message_echo {
     uint64_t stamp;        /* of the frame being answered */
+    bool accepted;         /* an APPEND is answered that the core took: the sender promises to elect nobody for T */
+    uint64_t instant;      /* the sender's own send instant */
+    uint64_t received;     /* its log is the leader's up to here, in memory */
     uint64_t wall_ms;      /* a sample of the sender's wall clock */
     uint64_t applied;
     uint64_t digest_index; /* newest checkpoint of the sender's digest history, 0: none */
     uint64_t digest;
+};
+
+struct message_pull {
+    uint64_t index;
 };
 
 struct message {
@@ -81,11 +93,12 @@ struct message {
         struct message_timeout_now timeout_now;
         struct message_ping ping;
         struct message_echo echo;
+        struct message_pull pull;
     };
 };
 
 /* Largest encoded head of any message; APPEND adds MESSAGE_ENTRY_HEAD per entry and the padded data. */
-#define MESSAGE_HEAD_MAX 64u
+#define MESSAGE_HEAD_MAX 96u
 #define MESSAGE_ENTRY_HEAD 16u
 
 /* Encode everything but an APPEND's entries into `head` (MESSAGE_HEAD_MAX bytes); returns the length. */

@@ -9,6 +9,10 @@ enum plant {
     PLANT_SKIP_BARRIER,    /* a new leader reads before an entry of its term is applied */
     PLANT_VOTE_TWICE,      /* the vote is not remembered across a restart */
     PLANT_APPLY_TWICE,     /* an entry is applied again */
+    PLANT_NO_VOTE_GUARD,   /* a restarted node votes at once */
+    PLANT_EXPOSE_EARLY,    /* exposure ignores grantees */
+    PLANT_TRANSFER_EARLY,  /* leadership is handed over while grants are out */
+    PLANT_LEASE_AFTER_TRANSFER, /* the lease is kept after TimeoutNow */
     PLANT_STALE_READ       /* reads are not confirmed by a round of echoes */
 };
 

@@ -77,6 +77,7 @@ void replica_fail_stop(struct replica *r, const char *what, const char *advice)
     }
     r->dead = true;
     r->env->ops->timer_stop(r->env, &r->timer);
+    r->env->ops->timer_stop(r->env, &r->lease_timer);
     r->env->ops->fail_stop(r->env, what, advice);
 }
 
@@ -122,6 +123,7 @@ static void refresh_servers(struct replica *r)
         peer->voter = voter;
         memcpy(peer->address, r->servers[i].address, sizeof peer->address);
     }
+    replica_lease_members(r);
 }
 
 /* --- Updates ---------------------------------------------------------------------------------------------------- */
@@ -158,6 +160,7 @@ static void truncate_from(struct replica *r, uint64_t index)
     assert(index > r->commit);
     assert(index > r->applied);
     replica_log(r, 2, "replacing entries from index %llu on", (unsigned long long)index);
+    grant_drop(&r->grant);
     if (index >= log_tail_first(&r->tail)) {
         proposals_unknown(r, index);
         log_tail_truncate(&r->tail, index);
@@ -187,6 +190,9 @@ static bool keep_entry(struct replica *r, const struct raft_entry *entry, enum r
         if (entry->type == RAFT_COMMAND) {
             const uint64_t ms = r->config.fsm->entry_time_ms(r->config.fsm->ctx, e.data, e.len);
             cluster_clock_saw(&r->clock, ms, r->env->ops->now_us(r->env));
+            if (r->config.fsm->received != NULL) {
+                r->config.fsm->received(r->config.fsm->ctx, log_tail_next(&r->tail), e.data, e.len);
+            }
         }
     } else {
         e.data = entry->buf.base;
@@ -247,7 +253,9 @@ static void lead_begins(struct replica *r)
         peer->echo_us = 0;
         peer->applied = 0;
         peer->sent_us = 0;
+        peer->pull = 0;
     }
+    lease_lead_begins(&r->lease);
     r->term_start_index = 0;
     r->round_stamp = 0;
 }
@@ -255,6 +263,17 @@ static void lead_begins(struct replica *r)
 /* Everything that waited on our leadership ends; entries stay in the log and may yet commit. */
 static void lead_ends(struct replica *r)
 {
+    const uint64_t grants_end = lease_grants_end(&r->lease);
+
+    lease_lead_ends(&r->lease);
+    /* This leader counted itself in its lease: until its last grant has ended it must not help to elect anybody. */
+    if (grants_end > r->vote_guard_us) {
+        r->vote_guard_us = grants_end;
+    }
+    if (grants_end > r->stand_guard_us) {
+        r->stand_guard_us = grants_end;
+    }
+    r->transfer_deadline_us = 0;
     r->term_start_index = 0;
     for (unsigned i = 0; i < r->n_peers; i++) {
         replica_peer_forget(&r->peers[i]);
@@ -282,6 +301,10 @@ static bool handle_update(struct replica *r, const struct raft_update *update, e
     }
     if (leads && (!led || r->term_seen != r->core.current_term)) {
         lead_begins(r);
+    }
+    if (r->core.state != RAFT_FOLLOWER || r->term_seen != r->core.current_term) {
+        grant_drop(&r->grant);
+        r->fresh_next_us = 0;
     }
     if (update->flags & RAFT_UPDATE_ENTRIES) {
         if (!handle_entries(r, update, source)) {
@@ -370,6 +393,9 @@ void replica_settle(struct replica *r)
             submit_barrier(r);
         }
         if (!r->dead) {
+            replica_lease_settle(r);
+        }
+        if (!r->dead) {
             replica_apply_more(r);
         }
         if (!r->dead) {
@@ -404,10 +430,16 @@ static void timer_cb(struct env_timer *timer)
     if (r->dead || !r->started) {
         return;
     }
-    if (r->env->ops->now_us(r->env) / 1000 < raft_timeout(&r->core)) {
+    const uint64_t now_us = r->env->ops->now_us(r->env);
+    if (now_us / 1000 < raft_timeout(&r->core)) {
         rearm_timer(r);
         return;
     }
+    if (r->core.state != RAFT_LEADER && now_us < r->stand_guard_us) {
+        r->env->ops->timer_set(r->env, &r->timer, r->stand_guard_us);
+        return;
+    }
+    replica_lease_watch(r);
     if (r->n_voters == 1 && r->is_voter && r->core.state != RAFT_LEADER) {
         replica_fail_stop(r, "the only voter does not lead", "start this node again");
         return;
@@ -415,6 +447,8 @@ static void timer_cb(struct env_timer *timer)
     (void)replica_step(r, &event, REPLICA_FROM_CALLER);
     replica_settle(r);
 }
+
+/* --- Start and persistence ------------------------------------------------------------------------------------------ */
 
 static void start_core(struct replica *r);
 
@@ -462,7 +496,7 @@ enum replica_status replica_propose(struct replica *r, void *data, size_t len, s
     if (len > r->config.entry_bytes_max) {
         return REPLICA_TOO_BIG;
     }
-    if (!replica_is_leader(r) ||
+    if (!replica_is_leader(r) || (r->transfer_deadline_us != 0 && r->transfer_ready) ||
         (r->inflight_bytes > 0 && r->inflight_bytes + len > r->config.inflight_bytes_max)) {
         return REPLICA_BUSY;
     }
@@ -564,6 +598,9 @@ static enum replica_status check_config(struct replica_config *c, const char **e
     if (c->segment_bytes == 0) {
         c->segment_bytes = 16 * 1024 * 1024;
     }
+    if (c->rho_ppm == 0) {
+        c->rho_ppm = 10000;
+    }
     if (c->clock_slew_ppm == 0) {
         c->clock_slew_ppm = 10000;
     }
@@ -575,6 +612,9 @@ static enum replica_status check_config(struct replica_config *c, const char **e
     }
     if (c->heartbeat_ms == 0 || c->heartbeat_ms > c->election_timeout_ms / 3) {
         return fail(error, REPLICA_CONFIG, "the heartbeat must be 1 ms to a third of the election timeout");
+    }
+    if (c->rho_ppm > 100000) {
+        return fail(error, REPLICA_CONFIG, "the bound on clock rate errors must be 1 to 100000 ppm");
     }
     if (c->n_servers == 0 || c->n_servers > REPLICA_SERVERS_MAX) {
         return fail(error, REPLICA_CONFIG, "a cluster has 1 to %u members", REPLICA_SERVERS_MAX);
@@ -751,6 +791,10 @@ static void start_core(struct replica *r)
         replica_fail_stop(r, "configuration entries can't be read back from the log", "see the message above");
         return;
     }
+    r->start_us = r->env->ops->now_us(r->env);
+    if (r->state.starts > 0 && !PLANT(PLANT_NO_VOTE_GUARD)) {
+        r->vote_guard_us = lease_vote_guard(&r->lease.config, r->start_us);
+    }
     if (sole_voter(r, entries, n)) {
         r->state.term++;
         r->state.vote = r->config.id;
@@ -808,12 +852,28 @@ enum replica_status replica_open(struct env *env, const struct replica_config *c
     r->config = *config;
     r->timer.data = r;
     r->timer.cb = timer_cb;
+    r->lease_timer.data = r;
+    r->lease_timer.cb = replica_lease_timer_cb;
+    r->lease_timer_at = UINT64_MAX;
     log_tail_init(&r->tail, 1);
     if (env->ops->timer_init(env, &r->timer) != ENV_OK) {
         free(r);
         return fail(error, REPLICA_NO_MEMORY, "out of memory");
     }
+    if (env->ops->timer_init(env, &r->lease_timer) != ENV_OK) {
+        env->ops->timer_fini(env, &r->timer);
+        free(r);
+        return fail(error, REPLICA_NO_MEMORY, "out of memory");
+    }
     status = check_config(&r->config, error);
+    if (status == REPLICA_OK) {
+        const struct lease_config lc = {.timeout_us = (uint64_t)r->config.election_timeout_ms * 1000,
+                                        .rho_ppm = r->config.rho_ppm,
+                                        .slack_us = REPLICA_LEASE_SLACK_US,
+                                        .leases = !r->config.leases_off,
+                                        .grants = !r->config.grants_off && !r->config.leases_off};
+        lease_init(&r->lease, &lc);
+    }
     if (status == REPLICA_OK) {
         status = open_slots(r, error);
     }
@@ -850,6 +910,7 @@ void replica_close(struct replica *r)
     }
     r->dead = true;
     r->env->ops->timer_fini(r->env, &r->timer);
+    r->env->ops->timer_fini(r->env, &r->lease_timer);
     if (r->wal != NULL) {
         for (unsigned i = 0; i < r->n_peers; i++) {
             wal_read_fini(r->wal, &r->peers[i].read);
@@ -941,6 +1002,8 @@ static void peer_info(const struct replica *r, uint64_t now_us, uint64_t id, str
         info->echo_age_us = peer->echo_us != 0 ? now_us - peer->echo_us : UINT64_MAX;
         info->applied = peer->applied;
         info->rtt_us = peer->rtt_us;
+        const uint64_t until = lease_grant_until(&r->lease, id);
+        info->grant_left_us = replica_leads(r) && until > now_us ? until - now_us : 0;
     }
 }
 
@@ -957,6 +1020,8 @@ void replica_info(struct replica *r, struct replica_info *info)
         .vote = r->started ? r->core.voted_for : r->state.vote,
         .leader = replica_leader(r),
         .commit = r->commit,
+        .exposed = r->exposed,
+        .transfers = r->transfers,
         .applied = r->applied,
         .last = wal_last(r->wal),
         .stored = r->stored,
@@ -983,6 +1048,7 @@ void replica_info(struct replica *r, struct replica_info *info)
         .starts = r->state.starts,
         .n_servers = r->n_servers,
     };
+    replica_lease_info(r, now_us, info);
     for (unsigned i = 0; i < r->n_servers; i++) {
         info->servers[i] = r->servers[i];
         peer_info(r, now_us, r->servers[i].id, &info->peers[i]);

@@ -51,6 +51,8 @@ struct replica_fsm {
     uint64_t (*time_ms)(void *ctx);
     /* Digest of the content after the last applied entry. */
     uint64_t (*digest)(void *ctx);
+    /* A command entry was received from the leader and is not applied yet: its keys are pending. Optional. */
+    void (*received)(void *ctx, uint64_t index, const void *data, size_t len);
     /* Cluster time carried by a command entry (0 if it carries none): lets a leader start from its log's last time. */
     uint64_t (*entry_time_ms)(void *ctx, const void *data, size_t len);
 };
@@ -80,6 +82,7 @@ struct replica_config {
     /* The initial configuration, the same on all nodes in the same order; used only by an empty data directory. */
     const struct replica_server *servers;
     unsigned n_servers;
+    /* The next three travel in the replicated configuration; a directory with other values is refused. */
     uint32_t election_timeout_ms; /* T, 20 to 60000, default 300; elections start after T to 2T of silence */
     uint32_t heartbeat_ms;        /* default T/10, at most T/3 */
     uint32_t entry_bytes_max;     /* default 1 MiB, at most 64 MiB */
@@ -87,6 +90,9 @@ struct replica_config {
     uint64_t tail_bytes_max;      /* in-memory tail of applied entries kept for followers, default 8 MiB */
     uint64_t segment_bytes;       /* WAL segment, default 16 MiB */
     uint64_t space_reserve_bytes; /* client writes are refused below this much disk space, default 64 MiB */
+    uint32_t rho_ppm;             /* bound on the rate error of every node's clock, 1 to 100000, default 10000 (1 %) */
+    bool leases_off;              /* confirm every read by ReadIndex */
+    bool grants_off;              /* only the leader reads locally */
     uint32_t clock_slew_ppm;      /* slack of the cluster clock per elapsed time, default 10000 (1 %) */
     const struct replica_fsm *fsm;
     /* Called after role, term, or leader changed. Optional. */
@@ -129,6 +135,19 @@ void replica_turn_end(struct replica *replica);
 /* Time for the next entry, milliseconds since 1970; never below any entry of the log (DESIGN section 5). */
 uint64_t replica_cluster_time(struct replica *replica);
 
+/* May a linearizable read that has arrived by now be answered from memory, without asking anyone? Leader: its lease
+ * holds. Follower: it holds a grant. On true `*received` is the newest entry in memory: a read that touches something in
+ * the entries above replica_applied has to wait until that index is applied. */
+bool replica_read_local(struct replica *replica, uint64_t *received);
+/* A reader on this follower waits for `index` to be applied: ask the leader to show it without waiting for a heartbeat. */
+void replica_pull(struct replica *replica, uint64_t index);
+/* An instant (now_us scale) such that everything acknowledged anywhere before it is in the state machine here; 0: none
+ * is known. Its age is a measured bound on the staleness of this copy. */
+uint64_t replica_fresh_us(struct replica *replica);
+/* Hand leadership to `id` (0: the follower that is furthest): waits until no read grant is out and nothing is in flight,
+ * for at most an election timeout. REPLICA_OK: begun; `changed` tells of the outcome. */
+enum replica_status replica_transfer(struct replica *replica, uint64_t id) __attribute__((warn_unused_result));
+
 struct replica_peer_info {
     uint64_t id;
     bool connected;
@@ -137,12 +156,16 @@ struct replica_peer_info {
     uint64_t echo_age_us;  /* leader only: since the last echo, UINT64_MAX if none */
     uint64_t applied;      /* as last reported */
     uint64_t rtt_us;       /* smoothed, 0 if unknown */
+    uint64_t grant_left_us; /* leader only: it may read locally for at most this long */
 };
 
 struct replica_info {
     enum replica_role role;
     uint64_t id, term, vote, leader; /* leader 0: unknown */
-    uint64_t commit, applied, last, stored, first;
+    uint64_t commit, exposed, applied, last, stored, first;
+    const char *local_reads;   /* "none" if reads are local here, else why not (lease.h) */
+    uint64_t local_left_us;    /* ... and for how long, unless renewed */
+    uint64_t transfers;
     uint64_t term_start_index; /* index of the first entry of this leader's term, 0 if not leader */
     bool ready;                /* leader whose barrier is applied */
     uint64_t inflight_bytes, tail_bytes;

@@ -59,6 +59,7 @@ static void apply_one(struct replica *r, uint64_t index, uint64_t term, uint8_t 
 {
     assert(index == r->applied + 1);
     assert(index <= r->commit);
+    assert(index <= r->exposed);
     r->applied = index;
     r->applied_term = term;
     if (type == WAL_COMMAND) {
@@ -85,7 +86,7 @@ static void apply_read_cb(struct wal_read *read, enum wal_status status, const s
                           "run this node again under a fresh id with an empty directory; keep this one for analysis");
         return;
     }
-    for (unsigned i = 0; i < n && entries[i].index <= r->commit && !r->dead; i++) {
+    for (unsigned i = 0; i < n && entries[i].index <= r->exposed && !r->dead; i++) {
         apply_one(r, entries[i].index, entries[i].term, (uint8_t)entries[i].type, entries[i].data, entries[i].len,
                   NULL);
     }
@@ -95,7 +96,7 @@ static void apply_read_cb(struct wal_read *read, enum wal_status status, const s
 static void apply_from_disk(struct replica *r)
 {
     const uint64_t first_in_memory = log_tail_first(&r->tail);
-    const uint64_t last = r->commit < first_in_memory ? r->commit : first_in_memory - 1;
+    const uint64_t last = r->exposed < first_in_memory ? r->exposed : first_in_memory - 1;
 
     r->apply_read.data = r;
     r->apply_read.cb = apply_read_cb;
@@ -109,7 +110,7 @@ static void apply_from_disk(struct replica *r)
 
 void replica_apply_more(struct replica *r)
 {
-    while (r->applied < r->commit && !r->apply_reading && !r->dead) {
+    while (r->applied < r->exposed && !r->apply_reading && !r->dead) {
         struct log_tail_entry *e = log_tail_at(&r->tail, r->applied + 1);
         if (e == NULL) {
             apply_from_disk(r);

@@ -5,6 +5,7 @@
 #include <raft.h>
 
 #include "consensus/cluster_clock.h"
+#include "consensus/lease.h"
 #include "consensus/log_tail.h"
 #include "consensus/message.h"
 #include "consensus/plant.h"
@@ -19,6 +20,8 @@
 /* Digest history: one checkpoint every so many entries, so many kept. */
 #define REPLICA_DIGEST_EVERY 64u
 #define REPLICA_DIGEST_KEPT 64u
+/* The leader lease ends this much before what the arithmetic allows; the core counts milliseconds. */
+#define REPLICA_LEASE_SLACK_US 3000u
 /* Wall-clock samples older than this many election timeouts do not count. */
 #define REPLICA_SAMPLE_TIMEOUTS 3u
 
@@ -44,6 +47,7 @@ struct replica_peer {
     uint64_t wall_us;     /* ... and when it arrived, 0: none */
     uint64_t applied;
     uint64_t rtt_us;
+    uint64_t pull; /* it waits for this index to be shown; 0: none */
 };
 
 struct digest_point {
@@ -62,6 +66,23 @@ struct replica {
     struct log_tail tail;
     uint64_t stored;  /* highest index reported to the core as persisted */
     uint64_t commit, applied;
+    uint64_t exposed;      /* what may be shown: applied follows it */
+    uint64_t exposed_seen; /* follower: as told by leaders */
+    struct lease lease;
+    struct grant grant;
+    uint64_t start_us;
+    uint64_t vote_guard_us;  /* no vote request is heard before this instant ... */
+    uint64_t stand_guard_us; /* ... and no election started */
+    uint64_t timeout_now_term; /* term of the last TimeoutNow taken, 0: none */
+    struct env_timer lease_timer; /* exposure, transfer */
+    uint64_t lease_timer_at;      /* what it is set for, UINT64_MAX: not set */
+    uint64_t transfer_to, transfer_deadline_us; /* transfer being prepared; deadline 0: none */
+    bool transfer_ready; /* no grant is out: nothing more is proposed, what is in flight finishes */
+    uint64_t fresh_us;       /* replica_fresh_us */
+    uint64_t fresh_next_us, fresh_next_index; /* becomes fresh_us once that index is applied */
+    uint64_t pulled;         /* newest index asked for */
+    uint64_t transfers;
+    int lease_told; /* enum lease_off logged last */
     uint64_t applied_term;
     struct env_timer timer;
     struct cluster_clock clock;
@@ -125,7 +146,18 @@ static inline bool replica_leads(const struct replica *r)
     return r->started && r->core.state == RAFT_LEADER;
 }
 
+/* replica_lease.c */
+uint64_t replica_received(const struct replica *r); /* own log agrees with the current leader's up to here */
+void replica_lease_members(struct replica *r);
+void replica_lease_settle(struct replica *r); /* exposure, freshness, pulls, transfer */
+void replica_lease_receive(struct replica *r, const struct replica_peer *peer, const struct message_append *append);
+void replica_lease_watch(struct replica *r); /* log why the lease is off */
+void replica_lease_timer_cb(struct env_timer *timer);
+void replica_lease_info(struct replica *r, uint64_t now_us, struct replica_info *info);
+
 /* replica_send.c */
+/* An empty APPEND right now, after an entry that the peer has received. */
+void replica_send_heartbeat(struct replica *r, struct replica_peer *peer, uint64_t prev_index);
 void replica_send_core(struct replica *r, const struct raft_message *message);
 bool replica_send(struct replica *r, struct replica_peer *peer, const struct message *message);
 void replica_peer_forget(struct replica_peer *peer); /* drop what was to be sent */

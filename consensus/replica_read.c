@@ -50,9 +50,12 @@ enum replica_status replica_read_start(struct replica *r, struct replica_read *r
         return REPLICA_NOT_LEADER;
     }
     read->start_us = r->last_stamp;
-    read->index = r->core.commit_index > r->term_start_index ? r->core.commit_index : r->term_start_index;
+    read->index = r->exposed > r->term_start_index ? r->exposed : r->term_start_index;
+    if (r->term_start_index == 0) {
+        read->index = UINT64_MAX; /* set when the barrier is in the log */
+    }
     if (PLANT(PLANT_SKIP_BARRIER)) {
-        read->index = r->core.commit_index;
+        read->index = r->exposed;
     }
     read->next = NULL;
     if (r->reads_tail == NULL) {
@@ -88,9 +91,16 @@ void replica_reads_settle(struct replica *r)
     if (r->reads == NULL || !replica_leads(r)) {
         return;
     }
-    const uint64_t stamp = PLANT(PLANT_STALE_READ) ? UINT64_MAX : quorum_stamp(r);
+    const bool lease = lease_check(&r->lease, r->env->ops->now_us(r->env)) == LEASE_NONE && replica_is_leader(r);
+    const uint64_t stamp = PLANT(PLANT_STALE_READ) || lease ? UINT64_MAX : quorum_stamp(r);
     if (r->round_stamp != 0 && stamp >= r->round_stamp) {
         r->round_stamp = 0;
+    }
+    for (struct replica_read *read = r->reads; read != NULL && r->term_start_index != 0; read = read->next) {
+        if (read->index != UINT64_MAX) {
+            break; /* only the oldest can have come before the barrier */
+        }
+        read->index = r->term_start_index;
     }
     while (r->reads != NULL && r->reads->start_us < stamp && r->reads->index <= r->applied) {
         struct replica_read *read = r->reads;

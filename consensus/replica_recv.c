@@ -13,12 +13,15 @@ static void receive_core(struct replica *r, struct raft_message *m)
     (void)replica_step(r, &event, REPLICA_FROM_FRAME);
 }
 
-static void send_echo(struct replica *r, struct replica_peer *peer, uint64_t stamp)
+static void send_echo(struct replica *r, struct replica_peer *peer, uint64_t stamp, bool accepted)
 {
     struct message m = {.type = MESSAGE_ECHO, .term = r->core.current_term};
     const unsigned newest = (r->digest_next + REPLICA_DIGEST_KEPT - 1) % REPLICA_DIGEST_KEPT;
 
     m.echo = (struct message_echo){.stamp = stamp,
+                                   .accepted = accepted,
+                                   .instant = r->env->ops->now_us(r->env),
+                                   .received = replica_received(r),
                                    .wall_ms = r->env->ops->wall_ms(r->env),
                                    .applied = r->applied,
                                    .digest_index = r->digests[newest].index,
@@ -157,8 +160,12 @@ static void receive_append(struct replica *r, struct replica_peer *peer, const s
         n = 0;
     }
     append_pieces(r, peer, m, r->entries, n);
-    if (!r->dead && m->append.stamp != 0 && follows(r, peer->id, m->term)) {
-        send_echo(r, peer, m->append.stamp);
+    if (r->dead || !follows(r, peer->id, m->term)) {
+        return;
+    }
+    replica_lease_receive(r, peer, &m->append);
+    if (m->append.stamp != 0) {
+        send_echo(r, peer, m->append.stamp, true);
     }
 }
 
@@ -192,8 +199,8 @@ static void receive_vote(struct replica *r, struct replica_peer *peer, const str
 {
     struct raft_message message = {.type = RAFT_REQUEST_VOTE, .server_id = peer->id, .server_address = peer->address};
 
-    if (m->vote.candidate != peer->id) {
-        return;
+    if (m->vote.candidate != peer->id || r->env->ops->now_us(r->env) < r->vote_guard_us) {
+        return; /* an earlier run of this node, or its grants, may have promised to elect nobody yet */
     }
     message.request_vote = (struct raft_request_vote){.version = 2,
                                                       .term = m->term,
@@ -232,9 +239,10 @@ static void receive_timeout_now(struct replica *r, struct replica_peer *peer, co
 {
     struct raft_message message = {.type = RAFT_TIMEOUT_NOW, .server_id = peer->id, .server_address = peer->address};
 
-    if (m->term != r->core.current_term) {
+    if (m->term != r->core.current_term || r->env->ops->now_us(r->env) < r->stand_guard_us) {
         return; /* delayed, or from a leader that this node does not follow yet */
     }
+    r->timeout_now_term = m->term;
     message.timeout_now = (struct raft_timeout_now){.version = 1,
                                                     .term = m->term,
                                                     .last_log_index = m->timeout_now.last_index,
@@ -251,6 +259,8 @@ static void receive_echo(struct replica *r, struct replica_peer *peer, const str
     if (r->core.state != RAFT_LEADER || m->term != r->core.current_term || m->echo.stamp > r->last_stamp) {
         return;
     }
+    lease_echo(&r->lease, peer->id, peer->connection, m->echo.accepted ? m->echo.stamp : 0, m->echo.instant,
+               m->echo.received < wal_last(r->wal) ? m->echo.received : wal_last(r->wal), now_us);
     if (m->echo.stamp > peer->echo_stamp) {
         const uint64_t rtt_us = now_us > m->echo.stamp ? now_us - m->echo.stamp : 0;
         peer->echo_stamp = m->echo.stamp;
@@ -300,11 +310,16 @@ bool replica_receive(struct replica *r, uint64_t from, uint64_t connection, cons
             break;
         case MESSAGE_PING:
             if (follows(r, peer->id, m.term)) {
-                send_echo(r, peer, m.ping.stamp);
+                send_echo(r, peer, m.ping.stamp, false);
             }
             break;
         case MESSAGE_ECHO:
             receive_echo(r, peer, &m);
+            break;
+        case MESSAGE_PULL:
+            if (r->core.state == RAFT_LEADER && m.term == r->core.current_term) {
+                peer->pull = m.pull.index;
+            }
             break;
     }
     if (!r->dead) {

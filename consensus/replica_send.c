@@ -38,12 +38,15 @@ bool replica_send(struct replica *r, struct replica_peer *peer, const struct mes
 }
 
 /* An echo is asked for when a read waits for one, and at least every half heartbeat: clocks and digests ride on it. */
-static uint64_t stamp_for(struct replica *r, struct replica_peer *peer, uint64_t now_us)
+static uint64_t stamp_for(struct replica *r, struct replica_peer *peer, uint64_t now_us, unsigned n_entries)
 {
     const bool read_waits = r->reads_tail != NULL && r->reads_tail->start_us >= peer->stamp_sent;
     const uint64_t half_us = (uint64_t)r->config.heartbeat_ms * 500;
 
-    if (!read_waits && peer->stamp_sent != 0 && now_us < peer->stamp_sent + half_us) {
+    /* Under grants a write may be shown once every grantee has said that it received it. */
+    const bool entries_wait = n_entries > 0 && lease_grant_until(&r->lease, peer->id) > now_us;
+
+    if (!read_waits && !entries_wait && peer->stamp_sent != 0 && now_us < peer->stamp_sent + half_us) {
         return 0;
     }
     peer->stamp_sent = replica_stamp(r);
@@ -64,8 +67,13 @@ static bool send_append(struct replica *r, struct replica_peer *peer, uint64_t p
     m.append = (struct message_append){.prev_index = prev_index,
                                        .prev_term = prev_index == 0 ? 0 : wal_term_of(r->wal, prev_index),
                                        .commit = r->core.commit_index,
-                                       .stamp = stamp_for(r, peer, now_us),
+                                       .stamp = stamp_for(r, peer, now_us, n),
+                                       .exposed = r->exposed,
                                        .n_entries = n};
+    if (m.append.stamp != 0) {
+        m.append.grant_us = (uint32_t)lease_grant(&r->lease, peer->id, r->commit, now_us, &m.append.instant);
+        m.append.needs = wal_last(r->wal);
+    }
     assert(prev_index == 0 || m.append.prev_term != 0);
     r->pieces[k++] = (struct iovec){head, message_encode(&m, head)};
     r->pieces[k++] = (struct iovec){r->table, n * MESSAGE_ENTRY_HEAD};
@@ -79,6 +87,11 @@ static bool send_append(struct replica *r, struct replica_peer *peer, uint64_t p
     }
     peer->sent_us = now_us;
     return send_pieces(r, peer, r->pieces, k);
+}
+
+void replica_send_heartbeat(struct replica *r, struct replica_peer *peer, uint64_t prev_index)
+{
+    (void)send_append(r, peer, prev_index, NULL, 0);
 }
 
 void replica_peer_forget(struct replica_peer *peer)
@@ -214,7 +227,11 @@ void replica_send_core(struct replica *r, const struct raft_message *m)
             out.type = MESSAGE_VOTE;
             out.term = m->request_vote.term;
             out.vote = (struct message_vote){m->request_vote.candidate_id, m->request_vote.last_log_index,
-                                             m->request_vote.last_log_term, m->request_vote.disrupt_leader,
+                                             m->request_vote.last_log_term,
+                                             /* The core keeps the flag in later rounds, where it would break a new
+                                              * leader's lease: it holds for the term after the TimeoutNow's only. */
+                                             m->request_vote.disrupt_leader &&
+                                                 m->request_vote.term == r->timeout_now_term + 1,
                                              m->request_vote.pre_vote};
             break;
         case RAFT_REQUEST_VOTE_RESULT:
