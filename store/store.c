@@ -247,6 +247,17 @@ uint64_t store_key_revision(const struct store *store, const void *key, size_t l
     return found != NULL ? key_revision(found) : 0;
 }
 
+uint64_t store_key_hash(const struct store *store, const void *key, size_t len)
+{
+    return table_hash(&store->table, key, len);
+}
+
+uint64_t store_key_deadline_ms(const struct store *store, const void *key, size_t len)
+{
+    const struct key *found = keyspace_find(store, key, len);
+    return found != NULL ? key_deadline_ms(found) : UINT64_MAX;
+}
+
 void store_stats(const struct store *store, struct store_stats *stats)
 {
     *stats = store->stats;

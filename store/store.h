@@ -128,6 +128,11 @@ enum store_status store_entry_check(const void *data, size_t len) __attribute__(
 /* Cluster time of an entry; 0 if it is too short to carry one (then it fails the check). */
 uint64_t store_entry_time_ms(const void *data, size_t len);
 
+/* Calls `each` with store_key_hash of every key that the writes of a checked entry name. False: some of them touch keys
+ * that they do not name. (An entry also touches every key whose deadline is at or before its time.) */
+bool store_entry_keys(const struct store *store, const void *data, size_t len,
+                      void (*each)(void *ctx, uint64_t hash), void *ctx);
+
 /* Called around each command of an entry while it is applied. */
 struct store_apply_hooks {
     void *ctx;
@@ -168,6 +173,11 @@ uint64_t store_memory(const struct store *store);
 uint64_t store_next_deadline_ms(const struct store *store);
 /* Revision of the last change of a live key, 0 if it does not exist: what WATCH remembers. */
 uint64_t store_key_revision(const struct store *store, const void *key, size_t len);
+
+/* Hash of a key; the same for equal keys in all stores with one seed. */
+uint64_t store_key_hash(const struct store *store, const void *key, size_t len);
+/* Deadline of a live key, UINT64_MAX if it has none or does not exist. */
+uint64_t store_key_deadline_ms(const struct store *store, const void *key, size_t len);
 
 struct store_stats {
     uint64_t hits, misses, expired, evicted; /* of this process; not part of the content */

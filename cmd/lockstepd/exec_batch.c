@@ -342,13 +342,14 @@ static void apply_end(void *ctx, unsigned i)
 
     (void)i;
     exec_list_remove(&batch->requests, request);
+    exec_session_saw(request->session, store_revision(batch->executor->config.store));
     exec_finish(batch->executor, request);
 }
 
-void executor_apply(struct executor *ex, const void *data, size_t len, struct proposal *proposal)
+void executor_apply(struct executor *ex, uint64_t index, const void *data, size_t len, struct proposal *proposal)
 {
     if (proposal == NULL) {
-        if (store_entry_check(data, len) != STORE_OK) {
+        if (!exec_was_checked(ex, index) && store_entry_check(data, len) != STORE_OK) {
             ex->config.env->ops->fail_stop(ex->config.env, "a committed entry is not understood",
                                            "run the version that wrote it");
             return;

@@ -42,10 +42,11 @@ static_assert(sizeof(struct wire_request) == 24, "wire format");
 
 struct wire_reply {
     uint64_t number;
+    uint64_t revision; /* of the leader's content when it answered */
     uint32_t len;
     uint32_t reserved;
 };
-static_assert(sizeof(struct wire_reply) == 16, "wire format");
+static_assert(sizeof(struct wire_reply) == 24, "wire format");
 
 /* Sent and not answered, by number. */
 struct outstanding {
@@ -264,6 +265,7 @@ static bool receive_replies(struct forward *f, uint64_t from, const uint8_t *at,
         if (o != NULL && o->request != NULL && o->peer == from) {
             struct exec_request *request = o->request;
             o->request = NULL;
+            exec_session_saw(request->session, item.revision);
             if (!request->session->detached) {
                 request->raw(request, at, item.len);
             }
@@ -368,7 +370,9 @@ static void proxy_end(struct exec_request *request)
             b->len = start;
             resp_write_error(b, text, sizeof text - 1);
         }
-        const struct wire_reply item = {.number = q->number, .len = (uint32_t)(b->len - start)};
+        const struct wire_reply item = {.number = q->number,
+                                        .revision = store_revision(f->executor->config.store),
+                                        .len = (uint32_t)(b->len - start)};
         memcpy(b->data + q->item, &item, sizeof item);
         static const char zeros[8];
         resp_buffer_append(b, zeros, (8 - item.len % 8) % 8);

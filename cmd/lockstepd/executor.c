@@ -197,6 +197,15 @@ void exec_route(struct executor *ex, struct exec_session *s, struct exec_request
     const uint64_t leader = ex->stopping ? 0 : replica_leader(ex->replica);
     const uint64_t term = replica_term(ex->replica);
 
+    if (leader != ex->config.id && s->held == NULL && !is_write(in) &&
+        (s->unfinished == 0 || (s->route == ex->config.id && s->route_term == 0)) && !ex->stopping &&
+        exec_local_submit(ex, request, in)) {
+        s->route = ex->config.id; /* term 0: this node's own copy, whoever leads */
+        s->route_term = 0;
+        s->unfinished++;
+        return;
+    }
+
     if (s->held != NULL || (s->unfinished > 0 && (s->route != leader || s->route_term != term))) {
         hold(ex, s, request, in);
         return;
@@ -282,6 +291,25 @@ void exec_session_detach(struct executor *ex, struct exec_session *s)
     }
 }
 
+void exec_session_set_mode(struct exec_session *s, enum exec_read_mode mode, uint64_t stale_max_us)
+{
+    s->mode = mode;
+    s->stale_max_us = stale_max_us;
+}
+
+void exec_session_saw(struct exec_session *s, uint64_t revision)
+{
+    if (revision > s->revision) {
+        s->revision = revision;
+    }
+}
+
+uint64_t exec_session_revision(const struct executor *ex, const struct exec_session *s)
+{
+    (void)ex;
+    return s->revision;
+}
+
 bool executor_congested(const struct executor *ex)
 {
     return ex->queue_bytes > ex->config.queue_bytes_max / 2;
@@ -357,6 +385,7 @@ void executor_changed(struct executor *ex)
 void executor_turn_end(struct executor *ex)
 {
     resubmit_all(ex);
+    exec_local_turn_end(ex);
     exec_reads_turn_end(ex);
     exec_tick(ex);
     exec_propose(ex);
@@ -375,6 +404,7 @@ void executor_stop(struct executor *ex)
     ex->stopping = true;
     exec_batches_fail(ex, EXEC_TRYAGAIN);
     forward_stop(ex->forward);
+    exec_local_fail(ex);
     resubmit_all(ex);
     fail_all(ex);
 }

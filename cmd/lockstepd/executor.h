@@ -16,6 +16,13 @@ struct executor;
 struct exec_batch;
 struct read_group;
 
+/* What a session's reads promise. */
+enum exec_read_mode {
+    EXEC_LINEARIZABLE, /* everything acknowledged anywhere before the read began */
+    EXEC_SESSION,      /* at least what this session has seen or written */
+    EXEC_STALE         /* this node's copy, if it is not older than a bound */
+};
+
 /* Per session; embedded by its owner, set up by exec_session_init. */
 struct exec_session {
     /* private */
@@ -29,6 +36,10 @@ struct exec_session {
     struct exec_session *held_prev, *held_next; /* sessions with held requests */
     bool on_held_list;
     bool detached;
+    enum exec_read_mode mode;
+    uint64_t stale_max_us; /* of EXEC_STALE; 0: no bound */
+    uint64_t revision;     /* newest revision that this session has seen */
+    uint64_t local_index;  /* newest index that a local read of it waits for */
 };
 
 /* One command or transaction, embedded by its owner, who keeps it until `end`. */
@@ -51,13 +62,25 @@ struct exec_request {
     const struct store_command *command; /* NULL: a transaction */
     struct exec_args *args;              /* copied arguments, NULL where they are not needed any more */
     const char *error;                   /* this reply is already decided; static text */
-    uint64_t number;                     /* of a forwarded request */
+    uint64_t number;                     /* of a forwarded request; index that a local read waits for */
+    uint64_t deadline_us;                /* of a local read that waits */
     uint8_t state;
 };
 
 void exec_session_init(struct executor *executor, struct exec_session *session);
 /* The session ends with requests outstanding: their `begin`/`raw` are not called any more, `end` still is, later. */
 void exec_session_detach(struct executor *executor, struct exec_session *session);
+
+/* Default: linearizable. `stale_max_us` 0: no bound. Applies to requests submitted from now on. */
+void exec_session_set_mode(struct exec_session *session, enum exec_read_mode mode, uint64_t stale_max_us);
+/* Newest revision the session has seen; a token from another session raises it. */
+uint64_t exec_session_revision(const struct executor *executor, const struct exec_session *session);
+void exec_session_saw(struct exec_session *session, uint64_t revision);
+
+/* Answer a STORE_READ command at once, from this node's memory, as the session's mode allows. False: that is not
+ * possible here and now, nothing was written to `reply`: submit it. Nothing of the session may be unfinished for true. */
+bool executor_read_local(struct executor *executor, struct exec_session *session, const struct store_command *command,
+                         const struct iovec *argv, unsigned argc, struct store_reply *reply);
 
 /* Submit one store command (STORE_READ or STORE_WRITE), arity checked by the caller. argv is copied as needed. */
 void executor_submit(struct executor *executor, struct exec_session *session, struct exec_request *request,
@@ -88,6 +111,7 @@ struct executor_stats {
     uint64_t commands;
     uint64_t batches, batched_commands, batch_commands_last, batch_commands_max;
     double batch_commands_ewma;
+    uint64_t reads_local, reads_waited, reads_session, reads_stale, reads_too_stale; /* local, by mode */
     uint64_t forwarded_out, forwarded_in, reads_confirmed, reads_riding, unknown, tryagain, ticks;
 };
 
@@ -96,7 +120,10 @@ struct executor *executor_new(const struct executor_config *config);
 void executor_attach(struct executor *executor, struct replica *replica);
 void executor_free(struct executor *executor);
 /* replica_fsm.apply */
-void executor_apply(struct executor *executor, const void *data, size_t len, struct proposal *proposal);
+void executor_apply(struct executor *executor, uint64_t index, const void *data, size_t len,
+                    struct proposal *proposal);
+/* replica_fsm.received */
+void executor_received(struct executor *executor, uint64_t index, const void *data, size_t len);
 /* Role, term or leader changed. */
 void executor_changed(struct executor *executor);
 /* End of a loop turn: before replica_turn_end. */

@@ -17,6 +17,7 @@
 #define EXEC_NOSPACE "NOSPACE disk space is below the reserve of the leader: not executed"
 #define EXEC_OOM "OOM command not allowed when used memory > 'maxmemory'."
 #define EXEC_TOO_BIG "ERR the command is larger than entry-bytes-max: not executed"
+#define EXEC_TOO_STALE "TRYAGAIN this node's copy is older than the bound of READMODE stale: not executed"
 #define EXEC_REFUSED "ERR the command can't be logged: not executed"
 #define EXEC_NO_MEMORY "TRYAGAIN out of memory: not executed"
 
@@ -27,7 +28,8 @@ enum exec_state {
     EXEC_WRITE,     /* exec_batch.requests, has a command in the entry */
     EXEC_RIDER,     /* exec_batch.requests, a read or a decided reply between commands */
     EXEC_READ,      /* read_group.requests and session.reads */
-    EXEC_FORWARDED  /* forward table */
+    EXEC_FORWARDED, /* forward table */
+    EXEC_LOCAL      /* executor.local: a read that waits for this node's own copy */
 };
 
 struct exec_list {
@@ -66,6 +68,15 @@ struct exec_input {
     unsigned n_commands;
 };
 
+/* Keys of entries that were received and not applied, by hash. Two keys in one slot only make a read wait. */
+#define EXEC_PENDING_SLOTS 8192u /* a power of two */
+struct exec_pending {
+    uint64_t touched[EXEC_PENDING_SLOTS]; /* newest index that names a key of the slot */
+    uint64_t touched_all;                 /* newest index that touches keys it does not name */
+    uint64_t index, time_ms;              /* newest entry received */
+    uint64_t checked_from, checked_to;    /* these were checked when received */
+};
+
 struct forward;
 
 struct executor {
@@ -80,6 +91,8 @@ struct executor {
     bool stopping;
     struct read_group *collecting; /* reads of this turn */
     struct exec_list failing;
+    struct exec_list local; /* reads waiting for this node's copy, oldest first */
+    struct exec_pending pending;
     struct exec_session *held_first; /* sessions with held requests */
     uint64_t next_session_id;
     struct exec_view view;         /* scratch for executing copied reads */
@@ -125,6 +138,14 @@ void exec_read(struct executor *ex, struct exec_request *request);
 void exec_reads_to_riders(struct executor *ex, struct exec_session *s, struct exec_batch *batch);
 void exec_read_now(struct executor *ex, struct exec_request *request);
 void exec_reads_turn_end(struct executor *ex);
+
+/* exec_local.c */
+/* Take a read that this node's own copy will be able to answer. False: it can't. */
+bool exec_local_submit(struct executor *ex, struct exec_request *request, const struct exec_input *input);
+void exec_local_turn_end(struct executor *ex);
+void exec_local_fail(struct executor *ex);
+/* Was this entry checked when it was received? */
+bool exec_was_checked(const struct executor *ex, uint64_t index);
 
 /* exec_forward.c */
 struct forward *forward_new(struct executor *ex);

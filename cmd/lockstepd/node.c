@@ -66,9 +66,13 @@ static void fsm_apply(void *ctx, uint64_t index, uint64_t term, const void *data
 {
     struct node *node = ctx;
 
-    (void)index;
     (void)term;
-    executor_apply(node->executor, data, len, proposal);
+    executor_apply(node->executor, index, data, len, proposal);
+}
+
+static void fsm_received(void *ctx, uint64_t index, const void *data, size_t len)
+{
+    executor_received(((struct node *)ctx)->executor, index, data, len);
 }
 
 static uint64_t fsm_time_ms(void *ctx)
@@ -203,6 +207,7 @@ static int open_replica(struct node *node)
                                      .apply = fsm_apply,
                                      .time_ms = fsm_time_ms,
                                      .digest = fsm_digest,
+                                     .received = fsm_received,
                                      .entry_time_ms = fsm_entry_time_ms};
     for (unsigned i = 0; i < c->n_members; i++) {
         servers[n].id = c->members[i].id;
