@@ -335,10 +335,24 @@ bool session_redirect(struct session *s, const struct store_command *command, co
     return true;
 }
 
+/* Under a lease or a grant a read is answered on the spot. */
+static bool session_read_local(struct session *s, const struct command_entry *entry, const struct iovec *argv,
+                               unsigned argc)
+{
+    if ((entry->store->flags & STORE_READ) == 0 || s->head != NULL || s->reply_mode != SESSION_REPLY_ON) {
+        return false;
+    }
+    render_init(&s->render, conn_output(s->conn), s->proto);
+    return executor_read_local(s->owner->executor, &s->exec, entry->store, argv, argc, &s->render.reply);
+}
+
 static void session_submit(struct session *s, const struct command_entry *entry, const struct iovec *argv,
                            unsigned argc)
 {
     struct sessions *owner = s->owner;
+    if (session_read_local(s, entry, argv, argc)) {
+        return;
+    }
     struct pending *p = session_pend(s, PENDING_COMMAND);
     if (p == NULL) {
         session_error(s, "TRYAGAIN out of memory, the command was not executed");
