@@ -2,10 +2,11 @@
 #
 # usage: ./dev test [--preset PRESET] [PART...]
 #
-# Parts, in this order by default: unit, sim (a few dozen seeds, the named scenarios, the planted bugs), fuzz (replay of the
-# kept inputs), integration (real processes), conformance (random commands, compared with redis-server). More of each: ./dev sim, ./dev fuzz,
-# tests/integration/run.py --help, tests/conformance/. Exits 1 if anything failed. Logs are kept in test-logs/ of the build
-# directory. --preset runs the parts with another build than release: asan, tsan, debug (see ./dev build).
+# Parts, in this order by default: unit, sim (a few dozen seeds, the named scenarios, the planted bugs), fuzz (replay of
+# the kept inputs), integration (real processes), conformance (random commands, compared with redis-server). More of each:
+# ./dev sim, ./dev fuzz, tests/integration/run.py --help, tests/conformance/. Exits 1 if anything failed. Logs are kept in
+# test-logs/ of the build directory. --preset runs the parts with another build than release: asan, tsan, debug (see
+# ./dev build).
 
 PARTS="unit sim fuzz integration conformance"
 PASSED=0

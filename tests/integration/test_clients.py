@@ -17,7 +17,8 @@ def any_node_takes_any_command():
     script = [("SET", "k", "1"), ("GET", "k"), ("INCR", "k"), ("APPEND", "k", "0"), ("GET", "k"), ("STRLEN", "k"),
               ("MSET", "a", "1", "b", "2"), ("MGET", "a", "b", "none"), ("SET", "k", "x", "NX"),
               ("SET", "k", "x", "XX", "GET"), ("INCR", "k"), ("EXPIRE", "k", "100"), ("PERSIST", "k"), ("TTL", "k"),
-              ("TYPE", "k"), ("EXISTS", "k", "a", "none"), ("NOSUCH", "x"), ("GET",), ("SET", "k", "v", "EX", "0"), ("DEL", "k", "a", "b"), ("GET", "k"), ("DBSIZE",)]
+              ("TYPE", "k"), ("EXISTS", "k", "a", "none"), ("NOSUCH", "x"), ("GET",), ("SET", "k", "v", "EX", "0"),
+              ("DEL", "k", "a", "b"), ("GET", "k"), ("DBSIZE",)]
     with Cluster(3) as cluster:
         transcripts = []
         for node in cluster.nodes:
