@@ -234,15 +234,15 @@ static void sub_info_reply(struct call *call, const struct command *parent, cons
     resp_write_array(call->out, 0);
 }
 
-static unsigned sub_count(const struct command_entry *entry)
+/* Their number is in *n; NULL if there are none. */
+static const struct command *subcommands_of(const struct command_entry *entry, unsigned *n)
 {
-    unsigned n = 0;
-    if (entry->local != NULL && entry->local->subcommands != NULL) {
-        while (entry->local->subcommands[n].name != NULL) {
-            n++;
-        }
+    const struct command *subs = entry->local != NULL ? entry->local->subcommands : NULL;
+    *n = 0;
+    while (subs != NULL && subs[*n].name != NULL) {
+        (*n)++;
     }
-    return n;
+    return subs;
 }
 
 static const char *entry_group(const struct command_entry *entry)
@@ -267,9 +267,11 @@ static void info_reply(struct call *call, const struct command_entry *entry)
     words_reply(call, &words);
     resp_write_set(call->out, call->proto, 0);
     key_specs_reply(call, entry);
-    resp_write_array(call->out, sub_count(entry));
-    for (unsigned i = 0; i < sub_count(entry); i++) {
-        sub_info_reply(call, entry->local, &entry->local->subcommands[i]);
+    unsigned n = 0;
+    const struct command *subs = subcommands_of(entry, &n);
+    resp_write_array(call->out, n);
+    for (unsigned i = 0; subs != NULL && i < n; i++) {
+        sub_info_reply(call, entry->local, &subs[i]);
     }
 }
 
@@ -349,23 +351,25 @@ static void doc_fields(struct call *call, const struct doc *doc)
 static void docs_reply(struct call *call, const struct command_entry *entry)
 {
     const struct command *local = entry->local;
-    unsigned subs = sub_count(entry);
+    unsigned n = 0;
+    const struct command *subs = subcommands_of(entry, &n);
     char name[64];
-    struct doc doc = local != NULL ? (struct doc){local->summary, local->since, local->group, local->complexity}
-                                   : (struct doc){entry->store->summary, entry->store->since, entry->store->group,
-                                                  entry->store->complexity};
-    call_bulk_text(call, entry->name);
-    resp_write_map(call->out, call->proto, subs > 0 ? 5 : 4);
-    doc_fields(call, &doc);
-    if (subs == 0) {
-        return;
+    struct doc doc;
+    if (local != NULL) {
+        doc = (struct doc){local->summary, local->since, local->group, local->complexity};
+    } else {
+        doc = (struct doc){entry->store->summary, entry->store->since, entry->store->group, entry->store->complexity};
     }
-    call_bulk_text(call, "subcommands");
-    resp_write_map(call->out, call->proto, subs);
-    for (unsigned i = 0; i < subs; i++) {
-        const struct command *sub = &local->subcommands[i];
-        doc = (struct doc){sub->summary, sub->since, sub->group, sub->complexity};
-        (void)snprintf(name, sizeof name, "%s|%s", entry->name, sub->name);
+    call_bulk_text(call, entry->name);
+    resp_write_map(call->out, call->proto, n > 0 ? 5 : 4);
+    doc_fields(call, &doc);
+    if (n > 0) {
+        call_bulk_text(call, "subcommands");
+        resp_write_map(call->out, call->proto, n);
+    }
+    for (unsigned i = 0; subs != NULL && i < n; i++) {
+        doc = (struct doc){subs[i].summary, subs[i].since, subs[i].group, subs[i].complexity};
+        (void)snprintf(name, sizeof name, "%s|%s", entry->name, subs[i].name);
         call_bulk_text(call, name);
         resp_write_map(call->out, call->proto, 4);
         doc_fields(call, &doc);

@@ -128,14 +128,8 @@ bool config_parse_size(const char *text, uint64_t *size)
     static const struct {
         const char *unit;
         uint64_t factor;
-    } units[] = {{"", 1},
-                 {"b", 1},
-                 {"k", 1000},
-                 {"kb", KIB},
-                 {"m", 1000 * 1000},
-                 {"mb", MIB},
-                 {"gb", GIB},
-                 {"g", UINT64_C(1000) * 1000 * 1000}};
+    } units[] = {{"", 1},        {"b", 1},    {"k", 1000}, {"kb", KIB},
+                 {"m", 1000000}, {"mb", MIB}, {"gb", GIB}, {"g", UINT64_C(1000) * 1000 * 1000}};
     uint64_t number;
     if (!parse_digits(&text, &number)) {
         return false;

@@ -10,7 +10,7 @@
 
 #include "cmd/lockstepd/config.h"
 
-#define FILE_BYTES_MAX (1024u * 1024)
+#define FILE_BYTES_MAX ((size_t)1024 * 1024)
 #define VALUE_BYTES_MAX 4096u
 
 /* What the parser needs to know of one input. */
@@ -230,7 +230,7 @@ bool config_read_file(struct config *config, const char *path, char *error)
     } else if (ferror(file)) {
         (void)snprintf(error, CONFIG_ERROR_MAX, "%.500s: %s", path, strerror(errno));
     } else if (len > FILE_BYTES_MAX) {
-        (void)snprintf(error, CONFIG_ERROR_MAX, "%.500s: larger than %u bytes", path, FILE_BYTES_MAX);
+        (void)snprintf(error, CONFIG_ERROR_MAX, "%.500s: larger than %zu bytes", path, FILE_BYTES_MAX);
     } else {
         ok = config_read_text(config, path, text, len, error);
     }

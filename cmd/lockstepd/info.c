@@ -100,15 +100,8 @@ static void section_clients(const struct facts *f)
 
 static uint64_t resident_bytes(void)
 {
-    unsigned long long total = 0;
-    unsigned long long resident = 0;
-    FILE *file = fopen("/proc/self/statm", "re");
-    if (file == NULL) {
-        return 0;
-    }
-    int fields = fscanf(file, "%llu %llu", &total, &resident);
-    (void)fclose(file);
-    return fields == 2 ? (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+    size_t bytes = 0;
+    return uv_resident_set_memory(&bytes) == 0 ? bytes : 0;
 }
 
 static void section_memory(const struct facts *f)

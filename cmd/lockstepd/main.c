@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sysexits.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -16,6 +15,19 @@
 #include "cmd/lockstepd/log.h"
 #include "cmd/lockstepd/node.h"
 #include "cmd/lockstepd/session.h"
+
+/* The values of sysexits.h. */
+enum exit_status {
+    EXIT_OK = 0,
+    EXIT_USAGE = 64,
+    EXIT_PORT = 69,
+    EXIT_FAIL_STOP = 70,
+    EXIT_SYSTEM = 71,
+    EXIT_CANNOT_CREATE = 73,
+    EXIT_IO = 74,
+    EXIT_PERMISSION = 77,
+    EXIT_CONFIG = 78
+};
 
 struct program {
     uv_loop_t loop;
@@ -91,22 +103,22 @@ static int read_config(struct config *config, int argc, char **argv)
     int first = 1;
     if (!config_init(config)) {
         fprintf(stderr, "lockstepd: out of memory\n");
-        return EX_OSERR;
+        return EXIT_SYSTEM;
     }
     if (argc > 1 && strncmp(argv[1], "--", 2) != 0) {
         first = 2;
         if (!config_read_file(config, argv[1], error)) {
             fprintf(stderr, "lockstepd: %s\n", error);
-            return EX_CONFIG;
+            return EXIT_CONFIG;
         }
     }
     if (!config_read_flags(config, argc, argv, first, error)) {
         fprintf(stderr, "lockstepd: %s\nlockstepd --help lists all options\n", error);
-        return EX_USAGE;
+        return EXIT_USAGE;
     }
     if (!config_finish(config, error)) {
         fprintf(stderr, "lockstepd: %s\n", error);
-        return EX_CONFIG;
+        return EXIT_CONFIG;
     }
     return 0;
 }
@@ -189,7 +201,7 @@ static void close_cb(uv_handle_t *handle, void *unused)
 static int cannot_create(const char *what, const char *path, int error)
 {
     fprintf(stderr, "lockstepd: %s %s: %s\n", what, path != NULL ? path : "", strerror(error));
-    return error == EACCES || error == EPERM || error == EROFS ? EX_NOPERM : EX_CANTCREAT;
+    return error == EACCES || error == EPERM || error == EROFS ? EXIT_PERMISSION : EXIT_CANNOT_CREATE;
 }
 
 /* Returns 0 or an exit code. */
@@ -213,19 +225,19 @@ static int exit_code(int error)
 {
     switch ((enum node_error)error) {
     case NODE_PORT:
-        return EX_UNAVAILABLE;
+        return EXIT_PORT;
     case NODE_CONFIG:
-        return EX_CONFIG;
+        return EXIT_CONFIG;
     case NODE_CORRUPT:
-        return EX_SOFTWARE;
+        return EXIT_FAIL_STOP;
     case NODE_IO:
-        return EX_IOERR;
+        return EXIT_IO;
     case NODE_DENIED:
-        return EX_NOPERM;
+        return EXIT_PERMISSION;
     case NODE_BUSY:
-        return EX_CANTCREAT;
+        return EXIT_CANNOT_CREATE;
     }
-    return EX_SOFTWARE;
+    return EXIT_FAIL_STOP;
 }
 
 /* Returns the exit code. */
@@ -235,12 +247,12 @@ static int run(struct program *program)
     int status = watch_signals(program);
     if (status != 0) {
         fprintf(stderr, "lockstepd: %s\n", uv_strerror(status));
-        return EX_OSERR;
+        return EXIT_SYSTEM;
     }
     program->sessions = sessions_new(shutdown_asked, program);
     if (program->sessions == NULL) {
         fprintf(stderr, "lockstepd: out of memory\n");
-        return EX_OSERR;
+        return EXIT_SYSTEM;
     }
     sessions_callbacks(program->sessions, &callbacks);
     status = node_start(&program->loop, &program->config, &callbacks, &program->node);
@@ -257,7 +269,7 @@ static int run(struct program *program)
     }
     sessions_free(program->sessions);
     log_write(program->log, LOG_LEVEL_INFO, 0, "stopped");
-    return status == 0 ? EX_OK : exit_code(status);
+    return status == 0 ? EXIT_OK : exit_code(status);
 }
 
 static int run_on_loop(struct program *program)
@@ -265,7 +277,7 @@ static int run_on_loop(struct program *program)
     int status = uv_loop_init(&program->loop);
     if (status != 0) {
         fprintf(stderr, "lockstepd: %s\n", uv_strerror(status));
-        return EX_OSERR;
+        return EXIT_SYSTEM;
     }
     int code = run(program);
     uv_walk(&program->loop, close_cb, NULL);
@@ -297,7 +309,7 @@ int main(int argc, char **argv)
 {
     static struct program program;
     if (asked_to_explain(argc, argv)) {
-        return EX_OK;
+        return EXIT_OK;
     }
     (void)signal(SIGPIPE, SIG_IGN);
     bool check_only = take_check_flag(&argc, argv);

@@ -19,7 +19,7 @@
 
 /* Bounds of one session: above them its connection is read no further until half of them is left. */
 #define SESSION_PENDING_MAX 4096u
-#define SESSION_WAITING_BYTES_MAX (1024u * 1024) /* replies of local commands behind pending ones */
+#define SESSION_WAITING_BYTES_MAX ((size_t)1024 * 1024) /* replies of local commands behind pending ones */
 /* Slots kept for reuse by all sessions of a node. */
 #define SESSION_SPARE_SLOTS_MAX 16384u
 #define SESSION_NAME_MAX 1024u /* bytes of a client's name */

@@ -137,6 +137,7 @@ static bool multi_grow_commands(struct multi *m)
 /* One block: the iovecs, then the bytes they point at. */
 static struct iovec *copy_arguments(const struct iovec *argv, unsigned argc, size_t bytes)
 {
+    assert(argc > 0);
     struct iovec *copy = malloc(argc * sizeof *copy + bytes);
     if (copy == NULL) {
         return NULL;

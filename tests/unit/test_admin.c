@@ -137,7 +137,7 @@ END_TEST
 START_TEST(config_set_changes_and_tells_the_node)
 {
     client_assert(&a, "CONFIG SET maxmemory 1mb timeout 5", "+OK\r\n");
-    ck_assert_uint_eq(fake_config.maxmemory, 1024 * 1024);
+    ck_assert_uint_eq(fake_config.maxmemory, 1048576);
     ck_assert_uint_eq(fake_config.timeout_s, 5);
     ck_assert_uint_eq(fake_config_changes, 1);
 }
@@ -238,12 +238,15 @@ END_TEST
 
 START_TEST(unknown_command_shows_128_bytes_of_arguments)
 {
-    char line[600] = "nosuch ";
-    char expected[400] = "-ERR unknown command 'nosuch', with args beginning with: '";
-    memset(line + 7, 'x', 100);
-    memcpy(line + 107, " yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy z", 41);
-    memset(expected + strlen(expected), 'x', 100);
-    strcat(expected, "' 'yyyyyyyyyyyyyyyyyyyyyyyyy' \r\n");
+    char line[600];
+    char expected[400];
+    char hundred[101];
+    memset(hundred, 'x', 100);
+    hundred[100] = '\0';
+    (void)snprintf(line, sizeof line, "nosuch %s yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy z", hundred);
+    (void)snprintf(expected, sizeof expected,
+                   "-ERR unknown command 'nosuch', with args beginning with: '%s' 'yyyyyyyyyyyyyyyyyyyyyyyyy' \r\n",
+                   hundred);
     client_assert(&a, line, expected);
 }
 END_TEST

@@ -60,7 +60,7 @@ START_TEST(defaults_are_those_of_the_table)
     }
     ck_assert_uint_eq(config.port, 7379);
     ck_assert_uint_eq(config.election_timeout_ms, 300);
-    ck_assert_uint_eq(config.batch_bytes_max, 256 * 1024);
+    ck_assert_uint_eq(config.batch_bytes_max, 262144);
     ck_assert_int_eq(config.loglevel, 2);
     ck_assert_ptr_null(config.logfile);
 }
@@ -177,7 +177,7 @@ START_TEST(flags_win_over_the_file)
     ck_assert(read_text("port 7000\nmaxmemory 5mb\n"));
     ck_assert_msg(config_read_flags(&config, 7, argv, 2, error), "%s", error);
     ck_assert_uint_eq(config.port, 7002);
-    ck_assert_uint_eq(config.maxmemory, 1024 * 1024);
+    ck_assert_uint_eq(config.maxmemory, 1048576);
     ck_assert_str_eq(config.cluster_name, "c");
 }
 END_TEST
@@ -201,8 +201,8 @@ START_TEST(sizes_have_units_as_in_redis)
     static const struct {
         const char *text;
         uint64_t bytes;
-    } rows[] = {{"0", 0},        {"17", 17},          {"17b", 17},          {"1k", 1000},
-                {"1kb", 1024},   {"1M", 1000 * 1000}, {"1MB", 1024 * 1024}, {"2g", UINT64_C(2000000000)},
+    } rows[] = {{"0", 0},        {"17", 17},      {"17b", 17},      {"1k", 1000},
+                {"1kb", 1024},   {"1M", 1000000}, {"1MB", 1048576}, {"2g", UINT64_C(2000000000)},
                 {"1GB", 1 << 30}};
     uint64_t size;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
