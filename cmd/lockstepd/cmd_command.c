@@ -214,11 +214,11 @@ static void key_specs_reply(struct call *call, const struct command_entry *entry
 /* --- COMMAND, COMMAND INFO -------------------------------------------------------------------------------------------
  */
 
-static void sub_info_reply(struct call *call, const struct command *parent, const struct command *sub)
+static void sub_info_reply(struct call *call, const char *parent, const struct command *sub)
 {
     char name[64];
     struct words words;
-    (void)snprintf(name, sizeof name, "%s|%s", parent->name, sub->name);
+    (void)snprintf(name, sizeof name, "%s|%s", parent, sub->name);
     resp_write_array(call->out, 10);
     call_bulk_text(call, name);
     resp_write_integer(call->out, sub->arity);
@@ -271,7 +271,7 @@ static void info_reply(struct call *call, const struct command_entry *entry)
     const struct command *subs = subcommands_of(entry, &n);
     resp_write_array(call->out, n);
     for (unsigned i = 0; subs != NULL && i < n; i++) {
-        sub_info_reply(call, entry->local, &subs[i]);
+        sub_info_reply(call, entry->name, &subs[i]);
     }
 }
 
