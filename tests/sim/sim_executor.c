@@ -354,6 +354,11 @@ static void progress_cb(void *ctx)
     propose_if_due(node);
 }
 
+static void changed_cb(void *ctx)
+{
+    sim_node_changed(ctx);
+}
+
 /* A deadline is due and no write is coming: propose a tick. */
 static void tick_cb(struct env_timer *timer)
 {
@@ -381,7 +386,7 @@ void sim_executor_config(struct sim_node *node, struct replica_config *config)
     config->id = node->id;
     config->fsm = &node->fsm;
     config->progress = progress_cb;
-    config->changed = NULL;
+    config->changed = changed_cb;
     config->ctx = node;
 }
 

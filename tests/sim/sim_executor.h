@@ -13,4 +13,7 @@ void sim_executor_request(struct sim_node *node, struct sim_request *request);
 /* End of a loop turn, before replica_turn_end. */
 void sim_executor_turn(struct sim_node *node);
 
+/* sim_node.c: role, term or leader changed. */
+void sim_node_changed(struct sim_node *node);
+
 #endif

@@ -245,6 +245,16 @@ static void node_look(struct sim_node *node)
     }
 }
 
+void sim_node_changed(struct sim_node *node)
+{
+    struct replica_info info;
+
+    if (node->replica != NULL && !node->env.dead) {
+        replica_info(node->replica, &info);
+        sim_check_progress(node->check, node->position, &info, &node->progress);
+    }
+}
+
 /* An event has been handed to the node's code and has returned: the turn ends soon, or the node has died of it. */
 static void node_after_event(struct sim_node *node)
 {
@@ -341,6 +351,29 @@ static void node_bring(struct sim_node *node, struct sim_inbox_item item)
     }
 }
 
+/* Next of what waited: things from one source keep their order, but a loop may hear of its sources in any order. */
+static struct sim_inbox_item *inbox_take(struct sim_node *node)
+{
+    struct sim_inbox_item **link = &node->inbox;
+    struct sim_inbox_item *item;
+
+    if (sim_random_chance(&node->random, 500000)) {
+        while (*link != NULL && (*link)->kind != INBOX_REQUEST) {
+            link = &(*link)->next;
+        }
+        link = *link == NULL ? &node->inbox : link;
+    }
+    item = *link;
+    *link = item->next;
+    node->inbox_tail = NULL;
+    for (struct sim_inbox_item *last = node->inbox; last != NULL; last = last->next) {
+        node->inbox_tail = last;
+    }
+    return item;
+}
+
+/* A process is stopped at any point, also when it has learnt of some events and not of others: a turn may end, and
+ * timers may fire, anywhere between the events that waited. */
 static void resume_fire_cb(struct sim_task *task)
 {
     struct sim_node *node = task->data;
@@ -350,14 +383,17 @@ static void resume_fire_cb(struct sim_task *task)
         return;
     }
     while (node->inbox != NULL && node->state == SIM_NODE_UP) {
-        struct sim_inbox_item *item = node->inbox;
+        struct sim_inbox_item *item = inbox_take(node);
 
-        node->inbox = item->next;
-        if (node->inbox == NULL) {
-            node->inbox_tail = NULL;
-        }
         node_handle(node, item);
         free(item);
+        if (node->state == SIM_NODE_UP && sim_task_is_queued(&node->turn) && sim_random_chance(&node->random, 200000)) {
+            sim_world_cancel(node->world, &node->turn);
+            turn_fire_cb(&node->turn);
+        } else if (node->state == SIM_NODE_UP && sim_random_chance(&node->random, 100000)) {
+            sim_world_after(node->world, &node->resume, sim_random_below(&node->random, 300));
+            return;
+        }
     }
 }
 

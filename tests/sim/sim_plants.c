@@ -11,7 +11,7 @@ int lockstep_plant = PLANT_NONE;
 const struct sim_plant sim_plants[] = {
     {"ack-before-sync", PLANT_ACK_BEFORE_SYNC, "entries count as persisted before the disk says so", NULL},
     {"skip-barrier", PLANT_SKIP_BARRIER, "a new leader reads before an entry of its term is applied", NULL},
-    {"vote-twice", PLANT_VOTE_TWICE, "the vote is forgotten at a restart", NULL},
+    {"vote-twice", PLANT_VOTE_TWICE, "the vote is forgotten at a restart", "double-vote"},
     {"apply-twice", PLANT_APPLY_TWICE, "an entry is applied again", NULL},
     {"stale-read", PLANT_STALE_READ, "reads are not confirmed by a round of echoes", NULL},
     {NULL, 0, NULL, NULL},

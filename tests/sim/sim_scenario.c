@@ -262,6 +262,64 @@ static void stale_read(struct sim_cluster *cluster)
     require(cluster, read->state != SIM_OP_PENDING, "the read must have ended");
 }
 
+/* Which of two nodes leads in the core's eyes, barrier or not, in a term above `term`; -1: none. */
+static int leads_newly(struct sim_cluster *cluster, unsigned a, unsigned b, uint64_t term)
+{
+    const unsigned nodes[] = {a, b};
+
+    for (unsigned i = 0; i < 2; i++) {
+        struct replica_info info;
+
+        if (cluster->nodes[nodes[i]].state == SIM_NODE_UP) {
+            replica_info(cluster->nodes[nodes[i]].replica, &info);
+            if (info.role == REPLICA_LEADER && info.term > term) {
+                return (int)nodes[i];
+            }
+        }
+    }
+    return -1;
+}
+
+/* A voter crashes right after its vote made a leader, before it has any entry of that term, and meets a candidate that has
+ * not heard of that term: if it had forgotten its vote it would elect a second leader of the term. */
+static void double_vote(struct sim_cluster *cluster)
+{
+    sim_workload_stop(&cluster->workload);
+    for (unsigned round = 0; round < 12 && !cluster->world.violated; round++) {
+        unsigned old = leader_of(cluster);
+        unsigned other = (old + 1) % 3;
+        unsigned candidate = (old + 2) % 3;
+        uint64_t until_us;
+        uint64_t term;
+        int winner = -1;
+
+        sim_cluster_expect(cluster, sim_cluster_is_converged, NULL, 10 * SECOND, "convergence", "nodes are equal");
+        if (cluster->world.violated || cluster->nodes[old].state != SIM_NODE_UP) {
+            return;
+        }
+        term = replica_term(cluster->nodes[old].replica);
+        sim_cluster_isolate(cluster, candidate, true, true);
+        sim_node_crash(&cluster->nodes[old]);
+        sim_node_start(&cluster->nodes[old]);
+        until_us = cluster->world.now_us + 5 * SECOND;
+        while (winner < 0 && !cluster->world.violated && sim_world_step(&cluster->world, until_us)) {
+            winner = leads_newly(cluster, old, other, term);
+        }
+        if (winner >= 0) {
+            unsigned voter = (unsigned)winner == old ? other : old;
+
+            sim_node_crash(&cluster->nodes[voter]);
+            sim_cluster_isolate(cluster, (unsigned)winner, true, true);
+            sim_net_block(&cluster->net, voter, candidate, false);
+            sim_net_block(&cluster->net, candidate, voter, false);
+            sim_node_start(&cluster->nodes[voter]);
+            sim_cluster_run(cluster, 3 * SECOND);
+        }
+        sim_net_unblock_all(&cluster->net);
+        sim_cluster_run(cluster, 1 * SECOND);
+    }
+}
+
 /* --- Disks ------------------------------------------------------------------------------------------------------- */
 
 static void slow_follower(struct sim_cluster *cluster)
@@ -447,6 +505,7 @@ const struct sim_scenario sim_scenarios[] = {
     {"leader-deaf", "one-way partition: the leader hears nobody, but is heard", 3, leader_deaf},
     {"isolated-tail", "an isolated leader's uncommitted tail is replaced when it returns", 5, isolated_tail},
     {"elections", "many elections in a row", 5, elections},
+    {"double-vote", "a voter crashes after its vote and meets a candidate of the same term", 3, double_vote},
     {"stale-read", "an isolated old leader must not answer reads", 3, stale_read},
     {"slow-follower", "a follower's disk is 400 times slower", 3, slow_follower},
     {"slow-leader", "the leader's disk is 400 times slower", 3, slow_leader},
