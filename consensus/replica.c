@@ -655,6 +655,48 @@ static enum replica_status open_slots(struct replica *r, const char **error)
     return REPLICA_OK;
 }
 
+static struct configuration_settings own_settings(const struct replica *r)
+{
+    return (struct configuration_settings){r->config.election_timeout_ms, r->config.heartbeat_ms, r->config.rho_ppm,
+                                           CONFIGURATION_FEATURE_LEVEL};
+}
+
+/* Leases and elections rest on values that all nodes share: those of the newest configuration in the log. */
+static enum replica_status check_settings(struct replica *r, const char **error)
+{
+    struct configuration_settings theirs;
+    const struct configuration_settings own = own_settings(r);
+    void *data;
+    size_t len;
+    uint64_t index = wal_last(r->wal);
+
+    while (index >= wal_first(r->wal) && index > 0 && wal_type_of(r->wal, index) != WAL_CHANGE) {
+        index--;
+    }
+    if (index == 0 || index < wal_first(r->wal)) {
+        return REPLICA_OK; /* a new directory */
+    }
+    if (wal_read_sync(r->wal, index, &data, &len) != WAL_OK) {
+        return fail(error, REPLICA_CORRUPT, "entry %llu can't be read back from the log", (unsigned long long)index);
+    }
+    const bool ok = configuration_check(data, len, REPLICA_SERVERS_MAX, REPLICA_ADDRESS_MAX, &theirs);
+    free(data);
+    if (!ok) {
+        return fail(error, REPLICA_CORRUPT, "the configuration at entry %llu is not understood: run the version that "
+                    "wrote it", (unsigned long long)index);
+    }
+    if (theirs.election_timeout_ms != own.election_timeout_ms || theirs.heartbeat_ms != own.heartbeat_ms ||
+        theirs.rho_ppm != own.rho_ppm) {
+        return fail(error, REPLICA_CONFIG,
+                    "this cluster runs with election-timeout %u, heartbeat %u and clock-rate-error %u, this node is "
+                    "configured with %u, %u and %u: leases are only safe if all nodes agree; start it with the "
+                    "cluster's values",
+                    theirs.election_timeout_ms, theirs.heartbeat_ms, theirs.rho_ppm, own.election_timeout_ms,
+                    own.heartbeat_ms, own.rho_ppm);
+    }
+    return REPLICA_OK;
+}
+
 /* Entry 1 of a new directory: the initial configuration, byte-equal on all members. */
 static enum replica_status bootstrap(struct replica *r, const char **error)
 {
@@ -675,11 +717,21 @@ static enum replica_status bootstrap(struct replica *r, const char **error)
         return fail(error, REPLICA_NO_MEMORY, "out of memory");
     }
     raft_configuration_close(&conf);
-    const struct wal_entry entry = {.index = 1, .term = 1, .type = WAL_CHANGE, .data = buf.base, .len = buf.len};
+    const size_t len = buf.len + CONFIGURATION_SETTINGS_BYTES;
+    uint8_t *data = malloc(len);
+    if (data == NULL) {
+        raft_free(buf.base);
+        return fail(error, REPLICA_NO_MEMORY, "out of memory");
+    }
+    memcpy(data, buf.base, buf.len);
+    raft_free(buf.base);
+    const struct configuration_settings settings = own_settings(r);
+    configuration_settings_encode(&settings, data + len - CONFIGURATION_SETTINGS_BYTES);
+    const struct wal_entry entry = {.index = 1, .term = 1, .type = WAL_CHANGE, .data = data, .len = len};
     if (wal_append(r->wal, &entry, 1) != WAL_OK) {
         result = fail(error, REPLICA_IO, "can't write the first log entry");
     }
-    raft_free(buf.base);
+    free(data);
     wal_flush(r->wal);
     return result;
 }
@@ -879,6 +931,9 @@ enum replica_status replica_open(struct env *env, const struct replica_config *c
     }
     if (status == REPLICA_OK) {
         status = open_wal(r, error);
+    }
+    if (status == REPLICA_OK) {
+        status = check_settings(r, error);
     }
     if (status == REPLICA_OK) {
         status = recover_clock(r, error);

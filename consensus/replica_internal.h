@@ -5,6 +5,7 @@
 #include <raft.h>
 
 #include "consensus/cluster_clock.h"
+#include "consensus/configuration.h"
 #include "consensus/lease.h"
 #include "consensus/log_tail.h"
 #include "consensus/message.h"

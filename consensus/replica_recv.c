@@ -147,6 +147,15 @@ static void receive_append(struct replica *r, struct replica_peer *peer, const s
         return;
     }
     for (unsigned i = 0; i < n; i++) {
+        struct configuration_settings settings;
+        if (r->entries[i].type == WAL_CHANGE &&
+            !configuration_check(r->entries[i].data, r->entries[i].len, REPLICA_SERVERS_MAX, REPLICA_ADDRESS_MAX,
+                                 &settings)) {
+            replica_log(r, 0, "a configuration from node %llu is not understood: run the same version on all nodes",
+                        (unsigned long long)peer->id);
+            n = i;
+            break;
+        }
         if (r->entries[i].len > r->config.entry_bytes_max + 4096u) {
             replica_log(r, 0, "an entry of %u bytes from node %llu is above this node's limit: configure the same "
                         "limits on all nodes", r->entries[i].len, (unsigned long long)peer->id);

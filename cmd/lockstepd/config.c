@@ -36,6 +36,14 @@ static const struct config_option options[] = {
      "without a leader for this long, up to twice that at random, an election starts; the same on all nodes"},
     {"heartbeat-ms", CONFIG_NUMBER32, FIELD(heartbeat_ms), 0, 20000, "0", false,
      "ms between heartbeats, at most a third of election-timeout-ms; 0: a tenth of it"},
+    {"clock-rate-error-ppm", CONFIG_NUMBER32, FIELD(clock_rate_error_ppm), 1, 100000, "10000", false,
+     "bound on how much faster or slower any node's clock may run, parts per million; the same on all nodes"},
+    {"leases", CONFIG_BOOL, FIELD(leases), 0, 0, "yes", false,
+     "answer linearizable reads from memory under leases; no: confirm each with a quorum"},
+    {"read-grants", CONFIG_TEXT, FIELD(read_grants), 1, 16, "all", false,
+     "who answers linearizable reads from memory: all (every replica) or leader"},
+    {"read-mode", CONFIG_TEXT, FIELD(read_mode), 1, 64, "linearizable", false,
+     "READMODE of new connections: linearizable, session, stale, or \"stale MAX-MS\""},
     {"maxmemory", CONFIG_SIZE64, FIELD(maxmemory), 0, 1024 * TIB, "0", true,
      "logical bytes of keys and values above which growing writes get -OOM; 0: no limit"},
     {"wal-segment-size", CONFIG_SIZE64, FIELD(wal_segment_bytes), MIB, 4 * GIB, "16mb", false, "size of one log file"},
@@ -471,6 +479,15 @@ bool config_finish(struct config *config, char *error)
                        "heartbeat-ms %" PRIu32 " is above a third of election-timeout-ms %" PRIu32
                        ": allowed is up to %" PRIu32 ", or 0 for a tenth",
                        config->heartbeat_ms, config->election_timeout_ms, config->election_timeout_ms / 3);
+        return false;
+    }
+    if (config->heartbeat_ms == 0) {
+        config->heartbeat_ms = config->election_timeout_ms / 10;
+    }
+    config->read_grants_all = strcmp(config->read_grants, "all") == 0;
+    if (!config->read_grants_all && strcmp(config->read_grants, "leader") != 0) {
+        (void)snprintf(error, CONFIG_ERROR_MAX, "read-grants is \"%s\": allowed are all and leader",
+                       config->read_grants);
         return false;
     }
     if (config->batch_bytes_max > config->entry_bytes_max) {

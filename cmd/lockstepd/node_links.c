@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "consensus/configuration.h"
 #include "consensus/message.h"
 
 /* Hello, docs/FORMATS.md section Links. */
@@ -14,8 +15,9 @@ struct wire_hello {
     uint8_t cluster[16];
     uint64_t id, incarnation;
     uint64_t peer; /* who is meant; 0 if the answer to a connection */
+    uint32_t election_timeout_ms, heartbeat_ms, rho_ppm, feature_level;
 };
-static_assert(sizeof(struct wire_hello) == 56, "wire format");
+static_assert(sizeof(struct wire_hello) == 72, "wire format");
 
 static const char hello_magic[8] = "LOCKSTEP";
 #define HELLO_VERSION 1u
@@ -47,7 +49,11 @@ static size_t hello_cb(void *ctx, uint64_t peer_id, void *buf, size_t capacity)
     struct wire_hello h = {.version = HELLO_VERSION,
                            .id = l->config.config->id,
                            .incarnation = replica_incarnation(l->config.replica),
-                           .peer = peer_id};
+                           .peer = peer_id,
+                           .election_timeout_ms = l->config.config->election_timeout_ms,
+                           .heartbeat_ms = l->config.config->heartbeat_ms,
+                           .rho_ppm = l->config.config->clock_rate_error_ppm,
+                           .feature_level = CONFIGURATION_FEATURE_LEVEL};
 
     assert(capacity >= sizeof h);
     memcpy(h.magic, hello_magic, sizeof h.magic);
@@ -106,6 +112,15 @@ static uint64_t judge_cb(void *ctx, uint64_t expected_id, const void *hello, siz
         *why = "it speaks another version of the peer protocol";
     } else if (memcmp(h.cluster, l->config.cluster, sizeof h.cluster) != 0) {
         *why = "it belongs to another cluster: check cluster-name and the members on both nodes";
+    } else if (h.election_timeout_ms != l->config.config->election_timeout_ms ||
+               h.heartbeat_ms != l->config.config->heartbeat_ms ||
+               h.rho_ppm != l->config.config->clock_rate_error_ppm) {
+        (void)snprintf(l->why, sizeof l->why,
+                       "it runs with election-timeout %u, heartbeat %u, clock-rate-error %u, this node with %u, %u, %u: "
+                       "all nodes of a cluster must agree",
+                       h.election_timeout_ms, h.heartbeat_ms, h.rho_ppm, l->config.config->election_timeout_ms,
+                       l->config.config->heartbeat_ms, l->config.config->clock_rate_error_ppm);
+        *why = l->why;
     } else if (h.peer != 0 && h.peer != l->config.config->id) {
         *why = "it looks for another node at this address: check its member lines";
     } else if (expected_id != 0 && h.id != expected_id) {
