@@ -15,7 +15,7 @@
 struct lease_config {
     uint64_t timeout_us; /* T */
     uint32_t rho_ppm;    /* 1 to 100000 */
-    uint64_t slack_us;   /* at least 2000: the core counts milliseconds */
+    uint64_t slack_us;   /* at least 3000: the core counts milliseconds, stamps may be ahead by one */
     bool leases;         /* off: every read is confirmed by ReadIndex */
     bool grants;         /* off: only the leader reads locally */
 };
