@@ -118,6 +118,9 @@ static void refresh_servers(struct replica *r)
             assert(r->n_peers < REPLICA_SERVERS_MAX);
             peer = &r->peers[r->n_peers++];
             *peer = (struct replica_peer){.replica = r, .id = s->id};
+            for (unsigned k = 0; k < r->n_links; k++) {
+                peer->connected = peer->connected || (r->links[k].id == s->id && r->links[k].connected);
+            }
             replica_peer_forget(peer);
         }
         peer->voter = voter;

@@ -96,6 +96,11 @@ struct replica {
     unsigned n_peers;
     unsigned n_voters;
     bool is_voter;
+    struct replica_link {
+        uint64_t id;
+        bool connected;
+    } links[REPLICA_SERVERS_MAX]; /* as last told: a link may come up before its server is known here */
+    unsigned n_links;
     struct replica_server servers[REPLICA_SERVERS_MAX]; /* the newest configuration */
     unsigned n_servers;
 

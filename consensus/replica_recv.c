@@ -204,6 +204,16 @@ static void receive_append_result(struct replica *r, struct replica_peer *peer, 
 
 /* --- Votes -------------------------------------------------------------------------------------------------------- */
 
+/* A follower promises to elect nobody for T after its leader's last AppendEntries. The core keeps that promise longer,
+ * until its own timer, drawn between T and 2T, has run out: the first candidate would always have to wait for the
+ * second to become one as well. */
+static bool promise_has_ended(const struct replica *r)
+{
+    const uint64_t now_ms = r->env->ops->now_us(r->env) / 1000;
+
+    return r->core.state == RAFT_FOLLOWER && now_ms >= r->core.election_timer_start + r->core.election_timeout;
+}
+
 static void receive_vote(struct replica *r, struct replica_peer *peer, const struct message *m)
 {
     struct raft_message message = {.type = RAFT_REQUEST_VOTE, .server_id = peer->id, .server_address = peer->address};
@@ -216,7 +226,8 @@ static void receive_vote(struct replica *r, struct replica_peer *peer, const str
                                                       .candidate_id = m->vote.candidate,
                                                       .last_log_index = m->vote.last_index,
                                                       .last_log_term = m->vote.last_term,
-                                                      .disrupt_leader = m->vote.disrupt_leader,
+                                                      .disrupt_leader =
+                                                          m->vote.disrupt_leader || promise_has_ended(r),
                                                       .pre_vote = m->vote.pre_vote};
     receive_core(r, &message);
 }
@@ -340,7 +351,15 @@ bool replica_receive(struct replica *r, uint64_t from, uint64_t connection, cons
 void replica_peer_state(struct replica *r, uint64_t id, bool connected)
 {
     struct replica_peer *peer = replica_peer_by_id(r, id);
+    unsigned k = 0;
 
+    while (k < r->n_links && r->links[k].id != id) {
+        k++;
+    }
+    if (k < REPLICA_SERVERS_MAX) {
+        r->links[k] = (struct replica_link){id, connected};
+        r->n_links = k == r->n_links ? k + 1 : r->n_links;
+    }
     if (peer == NULL) {
         return;
     }
