@@ -228,6 +228,27 @@ START_TEST(check_refuses_every_shortened_or_lengthened_entry)
 }
 END_TEST
 
+/* Puts a byte at `offset`, into the record that begins at `record`. */
+static void check_with_byte_inside(struct entry entry, size_t offset, size_t record)
+{
+    uint8_t *longer = calloc(1, entry.len + 1);
+    ck_assert_ptr_nonnull(longer);
+    memcpy(longer, entry.data, offset);
+    memcpy(longer + offset + 1, entry.data + offset, entry.len - offset);
+    longer[record]++;
+    ck_assert_int_eq(store_entry_check(longer, entry.len + 1), STORE_MALFORMED);
+    free(longer);
+}
+
+START_TEST(check_refuses_bytes_behind_the_last_argument)
+{
+    struct entry entry = sample();
+    check_with_byte_inside(entry, 42, 16);
+    check_with_byte_inside(entry, entry.len, 42);
+    free(entry.data);
+}
+END_TEST
+
 static const struct {
     const char *what;
     size_t offset;
@@ -316,6 +337,7 @@ int main(void)
     tcase_add_test(tests, command_that_never_fits_is_too_big_even_for_an_empty_batch);
     tcase_add_test(tests, batch_refuses_what_the_check_would_refuse);
     tcase_add_test(tests, check_refuses_every_shortened_or_lengthened_entry);
+    tcase_add_test(tests, check_refuses_bytes_behind_the_last_argument);
     tcase_add_loop_test(tests, check_tells_damage_and_newer_versions_apart, 0,
                         (int)(sizeof damages / sizeof damages[0]));
     tcase_add_test(tests, whatever_passes_the_check_can_be_applied);
