@@ -93,7 +93,13 @@ static void ready_add(struct conn *conn)
 static void conn_protocol_error(struct conn *conn)
 {
     const char *error = resp_reader_error(conn->reader);
+    const struct server_config *config = &conn->server->config;
     conn->server->stats.protocol_errors++;
+    if (config->malformed != NULL) {
+        conn->waits_session = true; /* read no further */
+        config->malformed(conn->session, conn, error);
+        return;
+    }
     resp_write_error(conn_output(conn), error, strlen(error));
     conn_close_after_write(conn);
     if (conn->state == CONN_DRAINING)

@@ -337,7 +337,8 @@ static int open_server(struct node *node)
                                      .accepted = node->sessions.accepted,
                                      .request = node->sessions.request,
                                      .closed = node->sessions.closed,
-                                     .eof = node->sessions.eof};
+                                     .eof = node->sessions.eof,
+                                     .malformed = node->sessions.malformed};
 
     node->server = server_new(&sc);
     if (node->server == NULL) {

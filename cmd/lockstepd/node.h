@@ -19,6 +19,7 @@ struct node_sessions {
     bool (*request)(void *session, struct conn *conn, const struct iovec *argv, unsigned argc);
     void (*closed)(void *session, struct conn *conn, const char *why);
     bool (*eof)(void *session, struct conn *conn); /* as in server_config */
+    void (*malformed)(void *session, struct conn *conn, const char *text); /* the same */
     /* The executor has room again: resume paused connections. */
     void (*relieved)(void *ctx);
     void *ctx;

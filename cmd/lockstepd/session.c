@@ -526,6 +526,16 @@ static bool session_eof(void *data, struct conn *conn)
     return s->paused != 0 || s->head != NULL;
 }
 
+/* The error takes its place behind the replies of what was asked before. */
+static void session_malformed(void *data, struct conn *conn, const char *text)
+{
+    struct session *s = data;
+    (void)conn;
+    session_error(s, text);
+    session_pause(s, SESSION_PAUSE_CLOSING);
+    session_when_drained(s, session_eof_drained);
+}
+
 void session_set_text(char **field, struct iovec value)
 {
     free(*field);
@@ -601,6 +611,7 @@ void sessions_callbacks(struct sessions *sessions, struct node_sessions *callbac
         .request = session_request,
         .closed = session_closed,
         .eof = session_eof,
+        .malformed = session_malformed,
         .relieved = sessions_relieved,
         .ctx = sessions,
     };
