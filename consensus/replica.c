@@ -175,6 +175,9 @@ static void truncate_from(struct replica *r, uint64_t index)
     if (r->stored >= index) {
         r->stored = index - 1;
     }
+    if (r->unannounced >= index) {
+        r->unannounced = index - 1;
+    }
 }
 
 /* Keep one new entry in memory and note its time. False: out of memory. */
@@ -199,6 +202,7 @@ static bool keep_entry(struct replica *r, const struct raft_entry *entry, enum r
         }
     } else {
         e.data = entry->buf.base;
+        r->unannounced = log_tail_next(&r->tail);
     }
     return log_tail_push(&r->tail, &e);
 }
@@ -635,6 +639,7 @@ static enum replica_status open_slots(struct replica *r, const char **error)
         do {
             r->state.incarnation = r->env->ops->random(r->env);
         } while (r->state.incarnation == 0);
+        r->state_is_new = true;
         if (slots_create(r->env, &r->state, &r->slots) != SLOTS_OK) {
             return fail(error, REPLICA_IO, "can't create the file for term and vote in the data directory");
         }
@@ -755,6 +760,11 @@ static enum replica_status open_wal(struct replica *r, const char **error)
         return REPLICA_IO;
     }
     const uint64_t last = wal_last(r->wal);
+    if (last != 0 && r->state_is_new) {
+        return fail(error, REPLICA_CORRUPT,
+                    "there is a log but the file `state` with this node's votes is gone: a node that forgot its votes "
+                    "must not vote again under its id; let it join under a fresh id with an empty directory");
+    }
     if (last == 0 && r->state.starts > 0) {
         return fail(error, REPLICA_CORRUPT,
                     "this node has run before but its log is gone: a node that lost its log must not vote again under "
@@ -860,6 +870,7 @@ static void start_core(struct replica *r)
     } else {
         log_tail_init(&r->tail, wal_last(r->wal) + 1);
         r->stored = wal_last(r->wal);
+        r->unannounced = r->stored;
         event.start.term = r->state.term;
         event.start.voted_for = r->state.vote;
         event.start.start_index = first;

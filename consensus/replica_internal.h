@@ -63,9 +63,11 @@ struct replica {
 
     struct slots *slots;
     struct slots_state state;
+    bool state_is_new; /* made by this start: the directory was empty */
     struct wal *wal;
     struct log_tail tail;
     uint64_t stored;  /* highest index reported to the core as persisted */
+    uint64_t unannounced; /* newest entry held that fsm->received was not told of: recovered, or proposed here */
     uint64_t commit, applied;
     uint64_t exposed;      /* what may be shown: applied follows it */
     uint64_t exposed_seen; /* follower: as told by leaders */
