@@ -51,7 +51,8 @@ struct replica_fsm {
     uint64_t (*time_ms)(void *ctx);
     /* Digest of the content after the last applied entry. */
     uint64_t (*digest)(void *ctx);
-    /* A command entry was received from the leader and is not applied yet: its keys are pending. Optional. */
+    /* A command entry was received from the leader and is not applied yet: its keys are pending. Not called for entries
+     * recovered at start or proposed here: while such wait to be applied, no read is local. Optional. */
     void (*received)(void *ctx, uint64_t index, const void *data, size_t len);
     /* Cluster time carried by a command entry (0 if it carries none): lets a leader start from its log's last time. */
     uint64_t (*entry_time_ms)(void *ctx, const void *data, size_t len);

@@ -105,7 +105,9 @@ bool replica_read_local(struct replica *r, uint64_t *received)
         *received = r->applied;
         return replica_is_leader(r) && lease_check(&r->lease, now_of(r)) == LEASE_NONE;
     }
-    if (r->core.state != RAFT_FOLLOWER) {
+    /* The owner knows the keys of what it was told of; what a restart or an own leadership left in the log must be
+     * applied first. */
+    if (r->core.state != RAFT_FOLLOWER || r->applied < r->unannounced) {
         return false;
     }
     /* First what is here, then whether the grant still holds: the other way round a pause between the two would let

@@ -132,6 +132,10 @@ void sim_check_reply(struct sim_check *check, unsigned node, uint64_t index, uin
                             "node %u answered from index %" PRIu64 ", but %" PRIu64
                             " was acknowledged before the request was made: %s", node + 1, index, floor, what);
     }
+}
+
+void sim_check_shown(struct sim_check *check, uint64_t index)
+{
     if (index > check->acknowledged) {
         check->acknowledged = index;
     }

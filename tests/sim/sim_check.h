@@ -38,9 +38,12 @@ void sim_check_leads(struct sim_check *check, unsigned node, uint64_t term);
 /* A leader stamped an entry: cluster time must not run ahead of all sane clocks, and not faster than time itself by more
  * than the slew, unless the node has seen no entry with a time since it started (`fresh`). */
 void sim_check_stamp(struct sim_check *check, unsigned node, uint64_t time_ms, bool fresh);
-/* A client got a reply that shows the state at `index`, to a request made when `floor` had been acknowledged. */
+/* A client got a reply that takes everything up to `index` into account, to a request made when `floor` had been
+ * acknowledged. */
 void sim_check_reply(struct sim_check *check, unsigned node, uint64_t index, uint64_t floor, bool read,
                      const char *what);
+/* A client has seen the effect of entries up to `index`. */
+void sim_check_shown(struct sim_check *check, uint64_t index);
 /* What a node's replica says of itself, against what it said before in this life. */
 struct sim_progress {
     uint64_t term, commit, applied;

@@ -65,6 +65,10 @@ static void draw_config(struct sim_cluster *cluster, struct sim_node_config *con
     config->replica.space_reserve_bytes = 1u << 20;
     config->disk_bytes = DISK_BYTES;
     config->batch_bytes = plain ? 32u << 10 : (uint32_t)pick(&random, batches, 2);
+    config->local_reads = plain || sim_random_chance(&random, 700000);
+    config->replica.leases_off = !plain && sim_random_chance(&random, 150000);
+    config->replica.grants_off = !plain && sim_random_chance(&random, 200000);
+    cluster->local_reads = config->local_reads;
     config->hash_seed = cluster->options.seed;
     cluster->election_timeout_us = config->replica.election_timeout_ms * UINT64_C(1000);
 }
@@ -96,6 +100,7 @@ static void init_workload(struct sim_cluster *cluster)
         config.n_clients = (unsigned)sim_random_range(&cluster->random, 3, 10);
         config.think_us = sim_random_range(&cluster->random, 4000, 30000);
     }
+    config.spread_ppm = cluster->local_reads ? 500000 : 0;
     sim_workload_init(&cluster->workload, &config, &cluster->world, &cluster->history, &cluster->check, cluster->nodes,
                       cluster->n_nodes);
 }
@@ -379,5 +384,4 @@ void sim_cluster_finish(struct sim_cluster *cluster)
     } else {
         describe_state(cluster);
     }
-    cluster->finished = true;
 }

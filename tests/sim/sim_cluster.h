@@ -28,7 +28,7 @@ struct sim_cluster {
     uint64_t clock_spread_ms; /* sane wall clocks are within this of true time */
     uint64_t recovery_us;     /* from healing to the first acknowledged write */
     uint64_t convergence_us;  /* from the end of the load to equal nodes */
-    bool finished;
+    bool local_reads;
 };
 
 /* All nodes are down, the workload is stopped. */

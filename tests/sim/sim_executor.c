@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 #include <xxhash.h>
 
 #define TICK_US 50000u
@@ -164,7 +165,7 @@ static void read_execute(struct sim_node *node, struct sim_request *request)
     sim_reply_reset(&request->reply);
     store_read(node->store, command, request->argv, request->argc, &request->reply.base);
     request->revision = store_key_revision(node->store, request->argv[1].iov_base, request->argv[1].iov_len);
-    request->index = replica_applied(node->replica);
+    request->index = request->shown = replica_applied(node->replica);
 }
 
 static void read_cb(struct replica_read *base, enum replica_status status)
@@ -211,8 +212,95 @@ static void start_reads(struct sim_node *node)
     }
 }
 
+/* --- Local reads: under the leader's lease or a grant (docs/CONSISTENCY.md) ------------------------------------------ */
+
+static void touch_cb(void *ctx, uint64_t hash)
+{
+    struct sim_node *node = ctx;
+
+    node->pending.touched[hash % SIM_TOUCH_SLOTS] = node->pending.touched_all;
+}
+
+/* A received entry is not applied yet: note the keys that it touches. */
+static void received_cb(void *ctx, uint64_t index, const void *data, size_t len)
+{
+    struct sim_node *node = ctx;
+    uint64_t touched_all = node->pending.touched_all;
+
+    node->pending.touched_all = index; /* for touch_cb, and for good if the entry names no keys */
+    if (store_entry_check(data, len) == STORE_OK && store_entry_keys(node->store, data, len, touch_cb, node)) {
+        node->pending.touched_all = touched_all;
+    }
+    if (store_entry_check(data, len) == STORE_OK) {
+        node->pending.time_ms = store_entry_time_ms(data, len);
+    }
+}
+
+/* Does an entry above `applied` touch what the request reads: a key it names, or one whose time has come? */
+static bool touches(const struct sim_node *node, const struct sim_request *request, uint64_t applied)
+{
+    for (unsigned i = 1; i < request->argc; i++) {
+        const struct iovec *key = &request->argv[i];
+        uint64_t hash = store_key_hash(node->store, key->iov_base, key->iov_len);
+
+        if (node->pending.touched[hash % SIM_TOUCH_SLOTS] > applied ||
+            store_key_deadline_ms(node->store, key->iov_base, key->iov_len) <= node->pending.time_ms) {
+            return true;
+        }
+    }
+    return node->pending.touched_all > applied;
+}
+
+static bool read_local(struct sim_node *node, struct sim_request *request)
+{
+    uint64_t applied = replica_applied(node->replica);
+    uint64_t received;
+
+    if (!node->config.local_reads || !replica_read_local(node->replica, &received)) {
+        return false;
+    }
+    node->local_reads++;
+    if (received > applied && touches(node, request, applied)) {
+        node->waited_reads++;
+        request->wait_index = received;
+        request->deadline_us = node->world->now_us + node->config.replica.election_timeout_ms * UINT64_C(500);
+        request->next = node->waiting;
+        node->waiting = request;
+        replica_pull(node->replica, received);
+        return true;
+    }
+    read_execute(node, request);
+    request->index = received; /* no entry up to there touches what it reads */
+    finish(node, request, SIM_RESULT_OK);
+    return true;
+}
+
+static void settle_waiting(struct sim_node *node)
+{
+    struct sim_request **link = &node->waiting;
+
+    while (*link != NULL) {
+        struct sim_request *request = *link;
+
+        if (replica_applied(node->replica) >= request->wait_index) {
+            *link = request->next;
+            read_execute(node, request);
+            finish(node, request, SIM_RESULT_OK);
+        } else if (node->world->now_us >= request->deadline_us) {
+            *link = request->next;
+            request->status = REPLICA_BUSY;
+            finish(node, request, SIM_RESULT_NOT_EXECUTED);
+        } else {
+            link = &request->next;
+        }
+    }
+}
+
 void sim_executor_request(struct sim_node *node, struct sim_request *request)
 {
+    if (request->read && read_local(node, request)) {
+        return;
+    }
     if (request->read) {
         list_add(&node->reads, &node->reads_tail, request);
     } else {
@@ -222,6 +310,7 @@ void sim_executor_request(struct sim_node *node, struct sim_request *request)
 
 void sim_executor_turn(struct sim_node *node)
 {
+    settle_waiting(node);
     start_reads(node);
     propose_if_due(node);
 }
@@ -321,7 +410,7 @@ static void fsm_apply(void *ctx, uint64_t index, uint64_t term, const void *data
     check_applied(node, index, term, data, len);
     if (batch != NULL) {
         for (struct sim_request *request = batch->requests; request != NULL; request = request->next) {
-            request->index = index;
+            request->index = request->shown = index;
         }
         batch_unlink(batch);
         finish_all(node, batch->requests, SIM_RESULT_OK, REPLICA_OK);
@@ -382,7 +471,9 @@ void sim_executor_config(struct sim_node *node, struct replica_config *config)
                                      .apply = fsm_apply,
                                      .time_ms = fsm_time_ms,
                                      .digest = fsm_digest,
+                                     .received = received_cb,
                                      .entry_time_ms = fsm_entry_time_ms};
+    memset(&node->pending, 0, sizeof node->pending);
     config->id = node->id;
     config->fsm = &node->fsm;
     config->progress = progress_cb;
@@ -409,6 +500,8 @@ void sim_executor_stop(struct sim_node *node)
         env->ops->timer_fini(env, &node->tick);
     }
     finish_all(node, node->batch_requests, SIM_RESULT_UNKNOWN, REPLICA_OK);
+    finish_all(node, node->waiting, SIM_RESULT_NOT_EXECUTED, REPLICA_NOT_LEADER);
+    node->waiting = NULL;
     finish_all(node, node->reads, SIM_RESULT_NOT_EXECUTED, REPLICA_NOT_LEADER);
     node->batch_requests = node->batch_requests_tail = NULL;
     node->reads = node->reads_tail = NULL;

@@ -220,6 +220,9 @@ static void fault_begin(struct sim_faults *faults, struct sim_fault *fault)
     case SIM_FAULT_FLIP:
         flip(faults, node);
         break;
+    case SIM_FAULT_TRANSFER:
+        sim_node_transfer(node);
+        break;
     case SIM_FAULT_KINDS:
         assert(false);
         break;
@@ -262,6 +265,7 @@ static void fault_end(struct sim_fault *fault)
     case SIM_FAULT_STALL:
     case SIM_FAULT_BREAK_LINKS:
     case SIM_FAULT_FLIP:
+    case SIM_FAULT_TRANSFER:
     case SIM_FAULT_KINDS:
         break;
     }

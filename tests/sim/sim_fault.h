@@ -21,6 +21,7 @@ enum sim_fault_kind {
     SIM_FAULT_BREAK_LINKS,
     SIM_FAULT_SPIKES,
     SIM_FAULT_FLIP,
+    SIM_FAULT_TRANSFER,
     SIM_FAULT_KINDS
 };
 

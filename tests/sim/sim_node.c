@@ -439,6 +439,19 @@ void sim_node_peer_state(struct sim_node *node, unsigned peer, bool connected)
     }
 }
 
+void sim_node_transfer(struct sim_node *node)
+{
+    enum replica_status status;
+
+    if (node->state != SIM_NODE_UP || sim_node_is_paused(node)) {
+        return;
+    }
+    node->in_event = true;
+    status = replica_transfer(node->replica, 0);
+    sim_world_log(node->world, "node %u is asked to hand over: %s", node->position + 1, replica_strerror(status));
+    node_after_event(node);
+}
+
 bool sim_node_leads(const struct sim_node *node)
 {
     return node->state == SIM_NODE_UP && replica_is_leader(node->replica);

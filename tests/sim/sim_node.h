@@ -12,6 +12,7 @@
 #include "tests/sim/sim_reply.h"
 
 #define SIM_ARGS_MAX 8u
+#define SIM_TOUCH_SLOTS 1024u
 
 enum sim_result {
     SIM_RESULT_OK,           /* `reply` and `index` are set */
@@ -35,12 +36,14 @@ struct sim_request {
     void (*done)(struct sim_request *request, enum sim_result result);
     /* public, set before done */
     struct sim_reply reply;
-    uint64_t index;
+    uint64_t index;    /* a write: where it was applied; a read: it sees all that is acknowledged up to here ... */
+    uint64_t shown;    /* ... and shows nothing above this */
     uint64_t revision; /* of the key argv[1], as a read saw it */
     unsigned leader;   /* position plus one, 0: unknown */
     enum replica_status status; /* why it was not executed */
     /* private */
     struct sim_request *next;
+    uint64_t wait_index, deadline_us; /* of a local read that waits */
 };
 
 enum sim_node_state {
@@ -53,6 +56,7 @@ struct sim_node_config {
     struct replica_config replica; /* fsm, changed, progress and ctx are the node's */
     uint64_t disk_bytes;
     uint32_t batch_bytes;
+    bool local_reads; /* answer reads under leases and grants, on any node */
     uint64_t hash_seed;
 };
 
@@ -71,6 +75,7 @@ struct sim_node {
     char reason[256];
     uint64_t started_us;
     uint64_t refused_space;
+    uint64_t local_reads, waited_reads;
     /* public: may be changed */
     struct sim_disk disk;
     struct sim_clock clock;
@@ -94,6 +99,12 @@ struct sim_node {
     struct sim_batch *batches;                                /* proposed, not finished */
     struct sim_request *reads, *reads_tail;                   /* arrived in this turn */
     struct sim_read *reads_started;
+    struct sim_request *waiting; /* local reads, until what was received before them is applied */
+    struct {
+        uint64_t touched[SIM_TOUCH_SLOTS]; /* by key hash: newest received index that names such a key */
+        uint64_t touched_all;              /* ... that names no keys */
+        uint64_t time_ms;                  /* of the newest received entry */
+    } pending;
     struct env_timer tick;
     struct sim_reply scratch;
     bool listens; /* replies of other nodes' commands are looked at */
@@ -124,6 +135,8 @@ void sim_node_request(struct sim_node *node, struct sim_request *request);
 /* A frame arrives; takes it. */
 void sim_node_frame(struct sim_node *node, struct sim_frame *frame);
 void sim_node_peer_state(struct sim_node *node, unsigned peer, bool connected);
+/* Ask it to hand leadership to some other node. */
+void sim_node_transfer(struct sim_node *node);
 bool sim_node_leads(const struct sim_node *node);
 
 #endif

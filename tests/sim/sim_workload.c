@@ -347,6 +347,7 @@ static void call_answered(struct sim_call *call)
     op->state = SIM_OP_OK;
     sim_check_reply(workload->check, call->node, op->index, op->floor, sim_op_is_read(op->kind),
                     sim_op_describe(op, text, sizeof text));
+    sim_check_shown(workload->check, call->request.shown);
 }
 
 /* --- Calls ------------------------------------------------------------------------------------------------------- */
@@ -606,7 +607,9 @@ static void client_next_cb(struct sim_task *task)
         choose_account(client, op);
     }
     client_call(client, op,
-                sim_random_chance(&workload->random, workload->config.stray_ppm)
+                sim_random_chance(&workload->random, sim_op_is_read(op->kind) && workload->config.spread_ppm != 0
+                                                         ? workload->config.spread_ppm
+                                                         : workload->config.stray_ppm)
                     ? (unsigned)sim_random_below(&workload->random, workload->n_nodes)
                     : client->target);
 }

@@ -33,6 +33,7 @@ struct sim_workload_config {
     unsigned keys;       /* of each class at a time, 3 */
     uint32_t large_ppm;  /* share of values of some thousand bytes */
     uint32_t stray_ppm;  /* share of operations sent to a random node */
+    uint32_t spread_ppm; /* share of reads sent to a random node */
     uint64_t ttl_max_ms;
 };
 
