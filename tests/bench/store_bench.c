@@ -10,6 +10,8 @@
 #include "store/store.h"
 
 #define BATCH 256u
+/* Of a name: 16 bytes up to 10^12 keys, and room for what the compiler thinks possible. */
+#define NAME_SIZE 32u
 
 /* Time of this thread, so that a busy machine does not count. */
 static uint64_t now_ns(void)
@@ -93,7 +95,7 @@ static struct run run_writes(struct bench *bench, const char *command, uint64_t 
     struct run run = {0};
     struct store_batch batch;
     store_batch_init(&batch, 1 << 20);
-    char name[17];
+    char name[NAME_SIZE];
     struct iovec argv[5] = {{.iov_base = (void *)command, .iov_len = strlen(command)},
                             {.iov_base = name, .iov_len = 16},
                             {.iov_base = bench->value, .iov_len = bench->value_bytes},
@@ -129,7 +131,7 @@ static struct run run_reads(struct bench *bench, uint64_t n)
     struct run run = {0};
     struct sink sink = {.reply = {.ops = &sink_ops}};
     const struct store_command *get = store_command_find("GET", 3);
-    static char names[1024][17];
+    static char names[1024][NAME_SIZE];
     for (uint64_t done = 0; done < n; done += 1024) {
         for (unsigned i = 0; i < 1024; i++) {
             snprintf(names[i], sizeof names[i], "key:%012" PRIu64, mix(done + i + 1) % bench->keys);
