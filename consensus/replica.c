@@ -6,7 +6,7 @@
  *    message of this or a later update leaves: handle_update() writes the slots synchronously before anything else.
  *    Recovery that finds a log term above the stored term is fail-stop, and so is a bad pair of slots (slots.c).
  * 2. Persisted means this entry. The WAL reports the highest (index, term) whose written bytes are still what the log
- *    holds (wal.h); persisted_cb() checks the term again and never reports an index twice (`stored`).
+ *    holds (wal.h); replica_persisted_cb() checks the term again and never reports an index twice (`stored`).
  * 3. Configuration entries. A received AppendEntries is split so that a RAFT_CHANGE is the first entry handed to the
  *    core (replica_recv.c); RAFT_CONFIGURATION is fed when a change commits (replica_apply.c).
  * 4. Sole voter. A sole voter of its newest configuration durably sets term + 1 with a vote for itself before RAFT_START,
@@ -30,8 +30,6 @@
 static_assert((int)WAL_COMMAND == (int)RAFT_COMMAND, "entry types are the core's");
 static_assert((int)WAL_BARRIER == (int)RAFT_BARRIER, "entry types are the core's");
 static_assert((int)WAL_CHANGE == (int)RAFT_CHANGE, "entry types are the core's");
-
-static const char *advice_report = "report this with the log of this node";
 
 const char *replica_strerror(enum replica_status status)
 {
@@ -94,7 +92,7 @@ struct replica_peer *replica_peer_by_id(struct replica *r, uint64_t id)
 /* --- The configuration ----------------------------------------------------------------------------------------- */
 
 /* Take over the core's newest configuration. Peers are kept in place by id: reads in flight point at them. */
-static void refresh_servers(struct replica *r)
+void replica_refresh_servers(struct replica *r)
 {
     const struct raft_configuration *conf = &r->core.configuration;
 
@@ -143,7 +141,7 @@ static bool write_term_and_vote(struct replica *r)
 }
 
 /* The outcome of our entries from `index` on can't be known any more. */
-static void proposals_unknown(struct replica *r, uint64_t index)
+void replica_proposals_unknown(struct replica *r, uint64_t index)
 {
     for (uint64_t i = index > log_tail_first(&r->tail) ? index : log_tail_first(&r->tail);
          i < log_tail_next(&r->tail); i++) {
@@ -165,10 +163,10 @@ static void truncate_from(struct replica *r, uint64_t index)
     replica_log(r, 2, "replacing entries from index %llu on", (unsigned long long)index);
     grant_drop(&r->grant);
     if (index >= log_tail_first(&r->tail)) {
-        proposals_unknown(r, index);
+        replica_proposals_unknown(r, index);
         log_tail_truncate(&r->tail, index);
     } else {
-        proposals_unknown(r, 0);
+        replica_proposals_unknown(r, 0);
         log_tail_fini(&r->tail);
         log_tail_init(&r->tail, index);
     }
@@ -245,7 +243,7 @@ static bool handle_entries(struct replica *r, const struct raft_update *update, 
         }
     }
     if (change) {
-        refresh_servers(r);
+        replica_refresh_servers(r);
     }
     return true;
 }
@@ -285,7 +283,7 @@ static void lead_ends(struct replica *r)
     for (unsigned i = 0; i < r->n_peers; i++) {
         replica_peer_forget(&r->peers[i]);
     }
-    proposals_unknown(r, 0);
+    replica_proposals_unknown(r, 0);
     replica_reads_fail(r);
 }
 
@@ -336,7 +334,7 @@ int replica_step(struct replica *r, struct raft_event *event, enum replica_sourc
     event->time = r->env->ops->now_us(r->env) / 1000;
     const int rv = raft_step(&r->core, event, &update);
     if (rv == RAFT_SHUTDOWN || rv == RAFT_CORRUPT) {
-        replica_fail_stop(r, "the log conflicts with the leader's below the commit index", advice_report);
+        replica_fail_stop(r, "the log conflicts with the leader's below the commit index", REPLICA_ADVICE_REPORT);
         return rv;
     }
     if (rv == RAFT_NOMEM) {
@@ -366,19 +364,8 @@ static void submit_barrier(struct replica *r)
     event.submit.entries = &entry;
     event.submit.n = 1;
     if (replica_step(r, &event, REPLICA_FROM_CALLER) != 0 && !r->dead) {
-        replica_fail_stop(r, "the core refused a barrier", advice_report);
+        replica_fail_stop(r, "the core refused a barrier", REPLICA_ADVICE_REPORT);
     }
-}
-
-static uint64_t current_leader(const struct replica *r)
-{
-    if (!r->started) {
-        return 0;
-    }
-    if (r->core.state == RAFT_LEADER) {
-        return r->config.id;
-    }
-    return r->core.state == RAFT_FOLLOWER ? r->core.follower_state.current_leader.id : 0;
 }
 
 static void rearm_timer(struct replica *r)
@@ -420,7 +407,7 @@ void replica_settle(struct replica *r)
         return;
     }
     rearm_timer(r);
-    const struct replica_told told = {r->core.state, r->core.current_term, current_leader(r)};
+    const struct replica_told told = {r->core.state, r->core.current_term, replica_current_leader(r)};
     if (told.role != r->told.role || told.term != r->told.term || told.leader != r->told.leader) {
         r->told = told;
         if (r->config.changed != NULL) {
@@ -429,7 +416,7 @@ void replica_settle(struct replica *r)
     }
 }
 
-static void timer_cb(struct env_timer *timer)
+void replica_timer_cb(struct env_timer *timer)
 {
     struct replica *r = timer->data;
     struct raft_event event = {.type = RAFT_TIMEOUT};
@@ -455,11 +442,9 @@ static void timer_cb(struct env_timer *timer)
     replica_settle(r);
 }
 
-/* --- Start and persistence ------------------------------------------------------------------------------------------ */
+/* --- Persistence ------------------------------------------------------------------------------------------ */
 
-static void start_core(struct replica *r);
-
-static void persisted_cb(void *ctx, uint64_t index, uint64_t term)
+void replica_persisted_cb(void *ctx, uint64_t index, uint64_t term)
 {
     struct replica *r = ctx;
     struct raft_event event = {.type = RAFT_PERSISTED_ENTRIES};
@@ -470,7 +455,7 @@ static void persisted_cb(void *ctx, uint64_t index, uint64_t term)
     if (!r->started) {
         /* The first entry of a new directory. */
         assert(index == 1);
-        start_core(r);
+        replica_start_core(r);
         replica_settle(r);
         return;
     }
@@ -484,7 +469,7 @@ static void persisted_cb(void *ctx, uint64_t index, uint64_t term)
     replica_settle(r);
 }
 
-static void failed_cb(void *ctx, enum env_status status)
+void replica_failed_cb(void *ctx, enum env_status status)
 {
     (void)status;
     replica_fail_stop(ctx, "writing the log failed", "check the disk, then start this node again");
@@ -544,7 +529,7 @@ void replica_turn_end(struct replica *r)
     replica_reads_settle(r);
     replica_reads_turn_end(r);
     if (PLANT(PLANT_ACK_BEFORE_SYNC) && wal_last(r->wal) > r->stored) {
-        persisted_cb(r, wal_last(r->wal), wal_term_of(r->wal, wal_last(r->wal)));
+        replica_persisted_cb(r, wal_last(r->wal), wal_term_of(r->wal, wal_last(r->wal)));
     }
     wal_flush(r->wal);
 }
@@ -566,560 +551,4 @@ uint64_t replica_cluster_time(struct replica *r)
         }
     }
     return cluster_clock_next(&r->clock, now_us, samples, n, r->n_voters);
-}
-
-/* --- Opening ------------------------------------------------------------------------------------------------------ */
-
-static char error_text[512]; /* the text of the last failed replica_open: only start-up uses it */
-
-static enum replica_status fail(const char **error, enum replica_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-static enum replica_status fail(const char **error, enum replica_status status, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    (void)vsnprintf(error_text, sizeof error_text, format, args);
-    va_end(args);
-    *error = error_text;
-    return status;
-}
-
-static enum replica_status check_config(struct replica_config *c, const char **error)
-{
-    if (c->election_timeout_ms == 0) {
-        c->election_timeout_ms = 300;
-    }
-    if (c->heartbeat_ms == 0) {
-        c->heartbeat_ms = c->election_timeout_ms / 10;
-    }
-    if (c->entry_bytes_max == 0) {
-        c->entry_bytes_max = 1024 * 1024;
-    }
-    if (c->inflight_bytes_max == 0) {
-        c->inflight_bytes_max = 16 * 1024 * 1024;
-    }
-    if (c->tail_bytes_max == 0) {
-        c->tail_bytes_max = 8 * 1024 * 1024;
-    }
-    if (c->segment_bytes == 0) {
-        c->segment_bytes = 16 * 1024 * 1024;
-    }
-    if (c->rho_ppm == 0) {
-        c->rho_ppm = 10000;
-    }
-    if (c->clock_slew_ppm == 0) {
-        c->clock_slew_ppm = 10000;
-    }
-    if (c->id == 0) {
-        return fail(error, REPLICA_CONFIG, "the node id must not be 0");
-    }
-    if (c->election_timeout_ms < 20 || c->election_timeout_ms > 60000) {
-        return fail(error, REPLICA_CONFIG, "the election timeout must be 20 to 60000 ms");
-    }
-    if (c->heartbeat_ms == 0 || c->heartbeat_ms > c->election_timeout_ms / 3) {
-        return fail(error, REPLICA_CONFIG, "the heartbeat must be 1 ms to a third of the election timeout");
-    }
-    if (c->rho_ppm > 100000) {
-        return fail(error, REPLICA_CONFIG, "the bound on clock rate errors must be 1 to 100000 ppm");
-    }
-    if (c->n_servers == 0 || c->n_servers > REPLICA_SERVERS_MAX) {
-        return fail(error, REPLICA_CONFIG, "a cluster has 1 to %u members", REPLICA_SERVERS_MAX);
-    }
-    return REPLICA_OK;
-}
-
-static enum replica_status open_slots(struct replica *r, const char **error)
-{
-    const enum slots_status status = slots_open(r->env, &r->slots, &r->state, error);
-
-    if (status == SLOTS_EMPTY) {
-        r->state = (struct slots_state){.id = r->config.id, .term = 1};
-        memcpy(r->state.cluster, r->config.cluster, sizeof r->state.cluster);
-        do {
-            r->state.incarnation = r->env->ops->random(r->env);
-        } while (r->state.incarnation == 0);
-        r->state_is_new = true;
-        if (slots_create(r->env, &r->state, &r->slots) != SLOTS_OK) {
-            return fail(error, REPLICA_IO, "can't create the file for term and vote in the data directory");
-        }
-        return REPLICA_OK;
-    }
-    if (status != SLOTS_OK) {
-        return status == SLOTS_IO || status == SLOTS_NO_MEMORY ? REPLICA_IO : REPLICA_CORRUPT;
-    }
-    if (r->state.id != r->config.id) {
-        return fail(error, REPLICA_FOREIGN,
-                    "the data directory belongs to node %llu, not to node %llu: give each node its own directory, or "
-                    "start it with --id %llu",
-                    (unsigned long long)r->state.id, (unsigned long long)r->config.id,
-                    (unsigned long long)r->state.id);
-    }
-    if (memcmp(r->state.cluster, r->config.cluster, sizeof r->state.cluster) != 0) {
-        return fail(error, REPLICA_FOREIGN,
-                    "the data directory belongs to another cluster: check the directory, the cluster name and the "
-                    "list of members");
-    }
-    return REPLICA_OK;
-}
-
-static struct configuration_settings own_settings(const struct replica *r)
-{
-    return (struct configuration_settings){r->config.election_timeout_ms, r->config.heartbeat_ms, r->config.rho_ppm,
-                                           CONFIGURATION_FEATURE_LEVEL};
-}
-
-/* Leases and elections rest on values that all nodes share: those of the newest configuration in the log. */
-static enum replica_status check_settings(struct replica *r, const char **error)
-{
-    struct configuration_settings theirs;
-    const struct configuration_settings own = own_settings(r);
-    void *data;
-    size_t len;
-    uint64_t index = wal_last(r->wal);
-
-    while (index >= wal_first(r->wal) && index > 0 && wal_type_of(r->wal, index) != WAL_CHANGE) {
-        index--;
-    }
-    if (index == 0 || index < wal_first(r->wal)) {
-        return REPLICA_OK; /* a new directory */
-    }
-    if (wal_read_sync(r->wal, index, &data, &len) != WAL_OK) {
-        return fail(error, REPLICA_CORRUPT, "entry %llu can't be read back from the log", (unsigned long long)index);
-    }
-    const bool ok = configuration_check(data, len, REPLICA_SERVERS_MAX, REPLICA_ADDRESS_MAX, &theirs);
-    free(data);
-    if (!ok) {
-        return fail(error, REPLICA_CORRUPT, "the configuration at entry %llu is not understood: run the version that "
-                    "wrote it", (unsigned long long)index);
-    }
-    if (theirs.election_timeout_ms != own.election_timeout_ms || theirs.heartbeat_ms != own.heartbeat_ms ||
-        theirs.rho_ppm != own.rho_ppm) {
-        return fail(error, REPLICA_CONFIG,
-                    "this cluster runs with election-timeout %u, heartbeat %u and clock-rate-error %u, this node is "
-                    "configured with %u, %u and %u: leases are only safe if all nodes agree; start it with the "
-                    "cluster's values",
-                    theirs.election_timeout_ms, theirs.heartbeat_ms, theirs.rho_ppm, own.election_timeout_ms,
-                    own.heartbeat_ms, own.rho_ppm);
-    }
-    return REPLICA_OK;
-}
-
-/* Entry 1 of a new directory: the initial configuration, byte-equal on all members. */
-static enum replica_status bootstrap(struct replica *r, const char **error)
-{
-    struct raft_configuration conf;
-    struct raft_buffer buf;
-    enum replica_status result = REPLICA_OK;
-
-    raft_configuration_init(&conf);
-    for (unsigned i = 0; i < r->config.n_servers; i++) {
-        const struct replica_server *s = &r->config.servers[i];
-        if (raft_configuration_add(&conf, s->id, s->address, s->voter ? RAFT_VOTER : RAFT_STANDBY) != 0) {
-            raft_configuration_close(&conf);
-            return fail(error, REPLICA_CONFIG, "member %llu is listed twice, or its address is", (unsigned long long)s->id);
-        }
-    }
-    if (raft_configuration_encode(&conf, &buf) != 0) {
-        raft_configuration_close(&conf);
-        return fail(error, REPLICA_NO_MEMORY, "out of memory");
-    }
-    raft_configuration_close(&conf);
-    const size_t len = buf.len + CONFIGURATION_SETTINGS_BYTES;
-    uint8_t *data = malloc(len);
-    if (data == NULL) {
-        raft_free(buf.base);
-        return fail(error, REPLICA_NO_MEMORY, "out of memory");
-    }
-    memcpy(data, buf.base, buf.len);
-    raft_free(buf.base);
-    const struct configuration_settings settings = own_settings(r);
-    configuration_settings_encode(&settings, data + len - CONFIGURATION_SETTINGS_BYTES);
-    const struct wal_entry entry = {.index = 1, .term = 1, .type = WAL_CHANGE, .data = data, .len = len};
-    if (wal_append(r->wal, &entry, 1) != WAL_OK) {
-        result = fail(error, REPLICA_IO, "can't write the first log entry");
-    }
-    free(data);
-    wal_flush(r->wal);
-    return result;
-}
-
-static enum replica_status open_wal(struct replica *r, const char **error)
-{
-    const struct wal_config config = {.segment_bytes = r->config.segment_bytes,
-                                      .entry_bytes_max = r->config.entry_bytes_max + 4096,
-                                      .persisted = persisted_cb,
-                                      .failed = failed_cb,
-                                      .ctx = r};
-    const enum wal_status status = wal_open(r->env, &config, &r->wal, error);
-
-    if (status == WAL_CORRUPT || status == WAL_VERSION) {
-        return REPLICA_CORRUPT;
-    }
-    if (status != WAL_OK) {
-        return REPLICA_IO;
-    }
-    const uint64_t last = wal_last(r->wal);
-    if (last != 0 && r->state_is_new) {
-        return fail(error, REPLICA_CORRUPT,
-                    "there is a log but the file `state` with this node's votes is gone: a node that forgot its votes "
-                    "must not vote again under its id; let it join under a fresh id with an empty directory");
-    }
-    if (last == 0 && r->state.starts > 0) {
-        return fail(error, REPLICA_CORRUPT,
-                    "this node has run before but its log is gone: a node that lost its log must not vote again under "
-                    "its id; remove it from the cluster and let it join under a fresh id with an empty directory");
-    }
-    if (last > 0 && wal_term_of(r->wal, last) > r->state.term) {
-        return fail(error, REPLICA_CORRUPT,
-                    "the log's last term %llu is above the stored term %llu: the file `state` is older than the log; "
-                    "let this node join under a fresh id with an empty directory",
-                    (unsigned long long)wal_term_of(r->wal, last), (unsigned long long)r->state.term);
-    }
-    return REPLICA_OK;
-}
-
-/* Cluster time starts from the newest command of the log. */
-static enum replica_status recover_clock(struct replica *r, const char **error)
-{
-    uint64_t ms = 0;
-
-    for (uint64_t i = wal_last(r->wal); i >= wal_first(r->wal) && i > 0; i--) {
-        void *data;
-        size_t len;
-        if (wal_type_of(r->wal, i) != WAL_COMMAND) {
-            continue;
-        }
-        if (wal_read_sync(r->wal, i, &data, &len) != WAL_OK) {
-            return fail(error, REPLICA_CORRUPT, "entry %llu can't be read back from the log", (unsigned long long)i);
-        }
-        ms = r->config.fsm->entry_time_ms(r->config.fsm->ctx, data, len);
-        free(data);
-        break;
-    }
-    cluster_clock_init(&r->clock, r->config.clock_slew_ppm);
-    cluster_clock_recovered(&r->clock, ms, r->env->ops->now_us(r->env));
-    return REPLICA_OK;
-}
-
-/* The entries for RAFT_START: the core looks at terms and types, and decodes configurations. */
-static struct raft_entry *load_entries(struct replica *r, uint64_t first, uint64_t n)
-{
-    struct raft_entry *entries = calloc(n > 0 ? n : 1, sizeof *entries);
-
-    for (uint64_t i = 0; entries != NULL && i < n; i++) {
-        entries[i].term = wal_term_of(r->wal, first + i);
-        entries[i].type = (enum raft_entry_type)wal_type_of(r->wal, first + i);
-        if (entries[i].type == RAFT_CHANGE &&
-            wal_read_sync(r->wal, first + i, &entries[i].buf.base, &entries[i].buf.len) != WAL_OK) {
-            for (uint64_t j = 0; j < i; j++) {
-                free(entries[j].buf.base);
-            }
-            free(entries);
-            return NULL;
-        }
-    }
-    return entries;
-}
-
-/* Rule 4: is this node the only voter of the newest configuration in the log? */
-static bool sole_voter(struct replica *r, const struct raft_entry *entries, uint64_t n)
-{
-    for (uint64_t i = n; i-- > 0;) {
-        struct raft_configuration conf;
-        unsigned voters = 0;
-        bool self = false;
-        if (entries[i].type != RAFT_CHANGE) {
-            continue;
-        }
-        if (raft_configuration_decode(&entries[i].buf, &conf) != 0) {
-            return false;
-        }
-        for (unsigned k = 0; k < conf.n; k++) {
-            voters += conf.servers[k].role == RAFT_VOTER;
-            self = self || (conf.servers[k].role == RAFT_VOTER && conf.servers[k].id == r->config.id);
-        }
-        raft_configuration_close(&conf);
-        return self && voters == 1;
-    }
-    return false;
-}
-
-static void start_core(struct replica *r)
-{
-    const uint64_t first = wal_first(r->wal);
-    const uint64_t n = wal_last(r->wal) - first + 1;
-    struct raft_entry *entries = load_entries(r, first, n);
-    struct raft_event event = {.type = RAFT_START};
-
-    if (entries == NULL) {
-        replica_fail_stop(r, "configuration entries can't be read back from the log", "see the message above");
-        return;
-    }
-    r->start_us = r->env->ops->now_us(r->env);
-    if (r->state.starts > 0 && !PLANT(PLANT_NO_VOTE_GUARD)) {
-        r->vote_guard_us = lease_vote_guard(&r->lease.config, r->start_us);
-    }
-    if (sole_voter(r, entries, n)) {
-        r->state.term++;
-        r->state.vote = r->config.id;
-    }
-    r->state.starts++;
-    if (slots_write(r->slots, &r->state) != SLOTS_OK) {
-        replica_fail_stop(r, "writing term and vote failed", "check the disk, then start this node again");
-    } else {
-        log_tail_init(&r->tail, wal_last(r->wal) + 1);
-        r->stored = wal_last(r->wal);
-        r->unannounced = r->stored;
-        event.start.term = r->state.term;
-        event.start.voted_for = r->state.vote;
-        event.start.start_index = first;
-        event.start.entries = entries;
-        event.start.n_entries = (unsigned)n;
-        r->started = true;
-        r->role_seen = RAFT_FOLLOWER;
-        r->term_seen = r->state.term;
-        if (replica_step(r, &event, REPLICA_FROM_CALLER) != 0 && !r->dead) {
-            replica_fail_stop(r, "the core refused to start", advice_report);
-        }
-        refresh_servers(r);
-    }
-    for (uint64_t i = 0; i < n; i++) {
-        free(entries[i].buf.base);
-    }
-    free(entries);
-}
-
-static enum replica_status open_core(struct replica *r, const char **error)
-{
-    if (raft_init(&r->core, NULL, NULL, r->config.id, "self") != 0) {
-        return fail(error, REPLICA_NO_MEMORY, "out of memory");
-    }
-    r->core_open = true;
-    r->core.tracer = NULL; /* it formats every message otherwise, enabled or not */
-    raft_seed(&r->core, (unsigned)r->env->ops->random(r->env));
-    raft_set_pre_vote(&r->core, true);
-    raft_set_election_timeout(&r->core, r->config.election_timeout_ms);
-    raft_set_heartbeat_timeout(&r->core, r->config.heartbeat_ms);
-    raft_set_max_inflight_entries(&r->core, REPLICA_ENTRIES_IN_FLIGHT);
-    return REPLICA_OK;
-}
-
-enum replica_status replica_open(struct env *env, const struct replica_config *config, struct replica **replica,
-                                 const char **error)
-{
-    struct replica *r = calloc(1, sizeof *r);
-    enum replica_status status;
-
-    if (r == NULL) {
-        return fail(error, REPLICA_NO_MEMORY, "out of memory");
-    }
-    r->env = env;
-    r->config = *config;
-    r->timer.data = r;
-    r->timer.cb = timer_cb;
-    r->lease_timer.data = r;
-    r->lease_timer.cb = replica_lease_timer_cb;
-    r->lease_timer_at = UINT64_MAX;
-    log_tail_init(&r->tail, 1);
-    if (env->ops->timer_init(env, &r->timer) != ENV_OK) {
-        free(r);
-        return fail(error, REPLICA_NO_MEMORY, "out of memory");
-    }
-    if (env->ops->timer_init(env, &r->lease_timer) != ENV_OK) {
-        env->ops->timer_fini(env, &r->timer);
-        free(r);
-        return fail(error, REPLICA_NO_MEMORY, "out of memory");
-    }
-    status = check_config(&r->config, error);
-    if (status == REPLICA_OK) {
-        const struct lease_config lc = {.timeout_us = (uint64_t)r->config.election_timeout_ms * 1000,
-                                        .rho_ppm = r->config.rho_ppm,
-                                        .slack_us = REPLICA_LEASE_SLACK_US,
-                                        .leases = !r->config.leases_off,
-                                        .grants = !r->config.grants_off && !r->config.leases_off};
-        lease_init(&r->lease, &lc);
-    }
-    if (status == REPLICA_OK) {
-        status = open_slots(r, error);
-    }
-    if (status == REPLICA_OK) {
-        status = open_wal(r, error);
-    }
-    if (status == REPLICA_OK) {
-        status = check_settings(r, error);
-    }
-    if (status == REPLICA_OK) {
-        status = recover_clock(r, error);
-    }
-    if (status == REPLICA_OK) {
-        status = open_core(r, error);
-    }
-    if (status == REPLICA_OK) {
-        if (wal_last(r->wal) == 0) {
-            status = bootstrap(r, error); /* persisted_cb starts the core */
-        } else {
-            start_core(r);
-            replica_settle(r);
-        }
-    }
-    if (status != REPLICA_OK) {
-        replica_close(r);
-        return status;
-    }
-    *replica = r;
-    return REPLICA_OK;
-}
-
-void replica_close(struct replica *r)
-{
-    if (r->started) {
-        proposals_unknown(r, 0);
-        replica_reads_fail(r);
-    }
-    r->dead = true;
-    r->env->ops->timer_fini(r->env, &r->timer);
-    r->env->ops->timer_fini(r->env, &r->lease_timer);
-    if (r->wal != NULL) {
-        for (unsigned i = 0; i < r->n_peers; i++) {
-            wal_read_fini(r->wal, &r->peers[i].read);
-        }
-        wal_read_fini(r->wal, &r->apply_read);
-        wal_close(r->wal);
-    }
-    if (r->slots != NULL) {
-        slots_close(r->slots);
-    }
-    if (r->core_open) {
-        raft_close(&r->core, NULL);
-    }
-    log_tail_fini(&r->tail);
-    free(r);
-}
-
-/* --- Questions ---------------------------------------------------------------------------------------------------- */
-
-/* Ready to take writes. Until a majority of clocks was sampled cluster time may be far behind and step later: a key stamped
- * now would expire early then. The samples come with the first round of echoes. */
-bool replica_is_leader(const struct replica *r)
-{
-    return replica_leads(r) && !r->dead && r->term_start_index != 0 && r->applied >= r->term_start_index &&
-           cluster_clock_is_set(&r->clock);
-}
-
-uint64_t replica_leader(const struct replica *r)
-{
-    return r->dead ? 0 : current_leader(r);
-}
-
-uint64_t replica_term(const struct replica *r)
-{
-    return r->started ? r->core.current_term : r->state.term;
-}
-
-uint64_t replica_applied(const struct replica *r)
-{
-    return r->applied;
-}
-
-uint64_t replica_incarnation(const struct replica *r)
-{
-    return r->state.incarnation;
-}
-
-bool replica_is_busy(const struct replica *r)
-{
-    return r->inflight_bytes > 0;
-}
-
-static enum replica_role role_of(const struct replica *r)
-{
-    if (r->dead || !r->started) {
-        return REPLICA_DOWN;
-    }
-    if (r->core.state == RAFT_LEADER) {
-        return REPLICA_LEADER;
-    }
-    if (!r->is_voter) {
-        return REPLICA_LEARNER;
-    }
-    return r->core.state == RAFT_CANDIDATE ? REPLICA_CANDIDATE : REPLICA_FOLLOWER;
-}
-
-static void peer_info(const struct replica *r, uint64_t now_us, uint64_t id, struct replica_peer_info *info)
-{
-    *info = (struct replica_peer_info){.id = id, .echo_age_us = UINT64_MAX};
-    if (id == r->config.id) {
-        info->connected = true;
-        info->voter = r->is_voter;
-        info->match = r->stored;
-        info->applied = r->applied;
-        info->echo_age_us = 0;
-        return;
-    }
-    for (unsigned i = 0; i < r->n_peers; i++) {
-        const struct replica_peer *peer = &r->peers[i];
-        raft_index match = 0;
-        if (peer->id != id) {
-            continue;
-        }
-        if (replica_leads(r) && raft_match_index(&r->core, id, &match) == 0) {
-            info->match = match;
-        }
-        info->connected = peer->connected;
-        info->voter = peer->voter;
-        info->echo_age_us = peer->echo_us != 0 ? now_us - peer->echo_us : UINT64_MAX;
-        info->applied = peer->applied;
-        info->rtt_us = peer->rtt_us;
-        const uint64_t until = lease_grant_until(&r->lease, id);
-        info->grant_left_us = replica_leads(r) && until > now_us ? until - now_us : 0;
-    }
-}
-
-void replica_info(struct replica *r, struct replica_info *info)
-{
-    struct wal_stats stats = {0};
-    const uint64_t now_us = r->env->ops->now_us(r->env);
-
-    wal_stats(r->wal, &stats);
-    *info = (struct replica_info){
-        .role = role_of(r),
-        .id = r->config.id,
-        .term = replica_term(r),
-        .vote = r->started ? r->core.voted_for : r->state.vote,
-        .leader = replica_leader(r),
-        .commit = r->commit,
-        .exposed = r->exposed,
-        .transfers = r->transfers,
-        .applied = r->applied,
-        .last = wal_last(r->wal),
-        .stored = r->stored,
-        .first = wal_first(r->wal),
-        .term_start_index = r->term_start_index,
-        .ready = replica_is_leader(r),
-        .inflight_bytes = r->inflight_bytes,
-        .tail_bytes = r->tail.bytes,
-        .entries_proposed = r->entries_proposed,
-        .elections = r->elections,
-        .reads_confirmed = r->reads_confirmed,
-        .read_rounds = r->read_rounds,
-        .frames_sent = r->frames_sent,
-        .frames_dropped = r->frames_dropped,
-        .frames_received = r->frames_received,
-        .digest_mismatches = r->digest_mismatches,
-        .wal_writes = stats.writes,
-        .wal_bytes = stats.bytes,
-        .wal_last_us = stats.last_write_us,
-        .wal_max_us = stats.max_write_us,
-        .wal_ewma_us = stats.ewma_write_us,
-        .wal_segments = stats.segments,
-        .wal_disk_bytes = stats.disk_bytes,
-        .starts = r->state.starts,
-        .n_servers = r->n_servers,
-    };
-    replica_lease_info(r, now_us, info);
-    for (unsigned i = 0; i < r->n_servers; i++) {
-        info->servers[i] = r->servers[i];
-        peer_info(r, now_us, r->servers[i].id, &info->peers[i]);
-    }
 }

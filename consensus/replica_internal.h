@@ -143,12 +143,29 @@ enum replica_source {
     REPLICA_FROM_CALLER, /* malloc'd: take */
 };
 
+#define REPLICA_ADVICE_REPORT "report this with the log of this node"
+
 /* replica.c */
+void replica_refresh_servers(struct replica *r);
+void replica_proposals_unknown(struct replica *r, uint64_t index); /* of our entries from `index` on */
+void replica_timer_cb(struct env_timer *timer);
+void replica_persisted_cb(void *ctx, uint64_t index, uint64_t term);
+void replica_failed_cb(void *ctx, enum env_status status);
 int replica_step(struct replica *r, struct raft_event *event, enum replica_source source);
 void replica_settle(struct replica *r);
 void replica_fail_stop(struct replica *r, const char *what, const char *advice);
 void replica_log(struct replica *r, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 struct replica_peer *replica_peer_by_id(struct replica *r, uint64_t id);
+static inline uint64_t replica_current_leader(const struct replica *r)
+{
+    if (!r->started) {
+        return 0;
+    }
+    if (r->core.state == RAFT_LEADER) {
+        return r->config.id;
+    }
+    return r->core.state == RAFT_FOLLOWER ? r->core.follower_state.current_leader.id : 0;
+}
 static inline bool replica_leads(const struct replica *r)
 {
     return r->started && r->core.state == RAFT_LEADER;
@@ -162,6 +179,9 @@ void replica_lease_receive(struct replica *r, const struct replica_peer *peer, c
 void replica_lease_watch(struct replica *r); /* log why the lease is off */
 void replica_lease_timer_cb(struct env_timer *timer);
 void replica_lease_info(struct replica *r, uint64_t now_us, struct replica_info *info);
+
+/* replica_open.c */
+void replica_start_core(struct replica *r);
 
 /* replica_send.c */
 /* An empty APPEND right now, after an entry that the peer has received. */

@@ -154,7 +154,9 @@ static void turn_end_cb(uv_prepare_t *handle)
 
 static void cron_cb(uv_timer_t *handle)
 {
-    (void)handle; /* the turn itself is the point */
+    struct node *node = handle->data;
+
+    (void)store_tidy(node->store); /* the turn itself is the other point */
 }
 
 /* --- Starting ------------------------------------------------------------------------------------------------------- */
