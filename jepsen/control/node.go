@@ -1,0 +1,203 @@
+package control
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const clientPort = 7379
+
+// Node is one lockstepd: its namespace, directory, faults and process.
+type Node struct {
+	Index   int // 0-based; the raft id is Index + 1
+	Dir     string
+	LogPath string
+	Faults  *Faults
+	cluster *Cluster
+	ns      *netns
+
+	mu      sync.Mutex
+	binary  string
+	process *exec.Cmd
+	exited  chan struct{}
+	status  string
+	paused  bool
+	starts  int
+}
+
+// Address where clients reach the node, from inside its namespace.
+func (n *Node) Address() string { return fmt.Sprintf("%s:%d", nodeAddress(n.Index), clientPort) }
+
+func (n *Node) flags() []string {
+	c := n.cluster.config
+	args := []string{"--id", fmt.Sprint(n.Index + 1), "--dir", n.Dir, "--bind", nodeAddress(n.Index),
+		"--port", fmt.Sprint(clientPort), "--election-timeout-ms", fmt.Sprint(c.ElectionTimeout.Milliseconds()),
+		"--wal-segment-size", "1mb", "--disk-reserve", "1mb", "--cluster-name", "jepsen"}
+	for i := 0; i < c.Nodes; i++ {
+		args = append(args, "--member", fmt.Sprintf("%d %s:%d", i+1, nodeAddress(i), clientPort))
+	}
+	return append(args, c.Flags...)
+}
+
+// Start runs the node's binary. The process dies with this one, however that ends.
+func (n *Node) Start() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.process != nil {
+		return fmt.Errorf("node %d runs already", n.Index+1)
+	}
+	out, err := os.OpenFile(n.LogPath, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	n.starts++
+	fmt.Fprintf(out, "# control: start %d, %s\n", n.starts, filepath.Base(n.binary))
+	cmd := exec.Command(n.binary, n.flags()...)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Env = append(os.Environ(), "LD_PRELOAD="+n.cluster.config.FaultLibrary, "LOCKSTEP_FAULTS="+n.Faults.path)
+	if n.cluster.config.Plant != "" {
+		cmd.Env = append(cmd.Env, "LOCKSTEP_PLANT_NAME="+n.cluster.config.Plant)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	n.ns.do(func() { err = cmd.Start() })
+	if err != nil {
+		return fmt.Errorf("start node %d: %w", n.Index+1, err)
+	}
+	exited := make(chan struct{})
+	n.process, n.exited, n.paused, n.status = cmd, exited, false, ""
+	go n.reap(cmd, exited)
+	return nil
+}
+
+func (n *Node) reap(cmd *exec.Cmd, exited chan struct{}) {
+	_ = cmd.Wait()
+	n.mu.Lock()
+	n.status = cmd.ProcessState.String()
+	if n.process == cmd {
+		n.process = nil
+		n.Faults.processGone()
+	}
+	n.mu.Unlock()
+	close(exited)
+}
+
+// Alive tells if the process runs (paused or not).
+func (n *Node) Alive() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.process != nil
+}
+
+// Usable tells if the process runs and is not paused.
+func (n *Node) Usable() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.process != nil && !n.paused
+}
+
+// ExitStatus of the last process that ended.
+func (n *Node) ExitStatus() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.status
+}
+
+func (n *Node) signal(number syscall.Signal) (chan struct{}, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.process == nil {
+		return nil, false
+	}
+	return n.exited, n.process.Process.Signal(number) == nil
+}
+
+// Kill is kill -9, waiting for the end. False if nothing ran.
+func (n *Node) Kill() bool {
+	exited, ok := n.signal(syscall.SIGKILL)
+	if ok {
+		<-exited
+	}
+	return ok
+}
+
+// Terminate asks the node to stop, and kills it if it does not within the limit.
+func (n *Node) Terminate(limit time.Duration) bool {
+	n.Resume()
+	exited, ok := n.signal(syscall.SIGTERM)
+	if !ok {
+		return false
+	}
+	select {
+	case <-exited:
+		return true
+	case <-time.After(limit):
+		n.Kill()
+		return false
+	}
+}
+
+// Pause is SIGSTOP; true once the kernel shows the process as stopped.
+func (n *Node) Pause() bool {
+	if _, ok := n.signal(syscall.SIGSTOP); !ok {
+		return false
+	}
+	n.mu.Lock()
+	n.paused = true
+	pid := 0
+	if n.process != nil {
+		pid = n.process.Process.Pid
+	}
+	n.mu.Unlock()
+	for i := 0; i < 200; i++ {
+		if processState(pid) == "T" {
+			return true
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return false
+}
+
+// Resume is SIGCONT.
+func (n *Node) Resume() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.process != nil && n.paused {
+		_ = n.process.Process.Signal(syscall.SIGCONT)
+	}
+	n.paused = false
+}
+
+func processState(pid int) string {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return ""
+	}
+	text := string(data)
+	if end := strings.LastIndexByte(text, ')'); end >= 0 && end+2 < len(text) {
+		return text[end+2 : end+3]
+	}
+	return ""
+}
+
+// SetBinary is what the next start runs.
+func (n *Node) SetBinary(path string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.binary = path
+}
+
+// Log is the node's whole log.
+func (n *Node) Log() string {
+	data, err := os.ReadFile(n.LogPath)
+	if err != nil {
+		return err.Error()
+	}
+	return string(data)
+}
