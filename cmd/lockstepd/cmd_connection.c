@@ -101,6 +101,8 @@ static void run_hello(struct call *call)
     const struct iovec *argv = call->argv;
     int64_t version = call->session->proto;
     const struct iovec *name = NULL;
+    struct read_mode mode;
+    bool mode_given = false;
     if (call->argc > 1 && !argument_integer(argv[1], &version)) {
         call_error(call, "ERR Protocol version is not an integer or out of range");
         return;
@@ -122,6 +124,15 @@ static void run_hello(struct call *call)
                 call_error(call, "ERR Client names cannot contain spaces, newlines or special characters.");
                 return;
             }
+        } else if (argument_is(argv[i], "readmode")) {
+            const char *error;
+            const unsigned taken = read_mode_parse(argv + i + 1, more, &mode, &error);
+            if (taken == 0) {
+                call_error(call, "%s", error);
+                return;
+            }
+            mode_given = true;
+            i += taken;
         } else {
             char option[128];
             (void)argument_text(argv[i], option, sizeof option);
@@ -131,6 +142,9 @@ static void run_hello(struct call *call)
     }
     if (name != NULL) {
         session_set_text(&call->session->name, *name);
+    }
+    if (mode_given) {
+        readmode_set(call->session, &mode);
     }
     call->session->proto = (int)version;
     call->proto = (int)version;

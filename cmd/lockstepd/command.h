@@ -58,6 +58,7 @@ extern const struct command command_family_cluster[];
 extern const struct command command_family_server[];
 extern const struct command command_family_info[];
 extern const struct command command_family_multi[];
+extern const struct command command_family_readmode[];
 
 struct command_entry {
     const char *name;

@@ -490,6 +490,13 @@ bool config_finish(struct config *config, char *error)
                        config->read_grants);
         return false;
     }
+    if (!read_mode_parse_text(config->read_mode, &config->read_mode_parsed)) {
+        (void)snprintf(error, CONFIG_ERROR_MAX,
+                       "read-mode is \"%s\": allowed are linearizable, session, stale, and \"stale MAX-MS\" with 1 to "
+                       "%u milliseconds",
+                       config->read_mode, READ_MODE_STALE_MS_MAX);
+        return false;
+    }
     if (config->batch_bytes_max > config->entry_bytes_max) {
         (void)snprintf(error, CONFIG_ERROR_MAX, "batch-size %" PRIu32 " is above max-entry-size %" PRIu32,
                        config->batch_bytes_max, config->entry_bytes_max);

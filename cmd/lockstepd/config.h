@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cmd/lockstepd/read_mode.h"
 #include "consensus/replica.h"
 
 struct log;
@@ -35,7 +36,8 @@ struct config {
     bool leases;                   /* answer reads from memory under leases */
     char *read_grants;             /* "all": every replica reads locally; "leader": only the leader */
     bool read_grants_all;          /* the same, parsed by config_finish */
-    char *read_mode;               /* READMODE of new connections, parsed by the session */
+    char *read_mode;               /* READMODE of new connections */
+    struct read_mode read_mode_parsed; /* the same, parsed by config_finish */
     uint64_t maxmemory;                                /* bytes of logical store size, 0: none */
     uint64_t wal_segment_bytes, space_reserve_bytes, inflight_bytes, log_tail_bytes;
     uint32_t batch_bytes_max; /* target size of one log entry, default 256 KiB */

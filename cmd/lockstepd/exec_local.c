@@ -63,6 +63,13 @@ static bool key_pending(const struct executor *ex, const struct iovec *key, uint
            store_key_deadline_ms(ex->config.store, key->iov_base, key->iov_len) <= p->time_ms;
 }
 
+/* Entries that never came by executor_received (they are of an earlier run of this process, or were proposed here when
+ * this node led) may touch anything. */
+static bool all_known(const struct executor *ex, uint64_t applied, uint64_t received)
+{
+    return ex->pending.checked_from <= applied + 1 && received <= ex->pending.checked_to;
+}
+
 static bool read_pending(const struct executor *ex, const struct store_command *command, const struct iovec *argv,
                          unsigned argc, uint64_t applied)
 {
@@ -83,35 +90,46 @@ static bool read_pending(const struct executor *ex, const struct store_command *
 
 enum verdict { NO, NOW, WAIT, REFUSE };
 
-/* `*index` is set for WAIT: it is answered once that is applied. */
-static enum verdict judge(struct executor *ex, struct exec_session *s, const struct store_command *command,
-                          const struct iovec *argv, unsigned argc, uint64_t *index)
+/* A read as far as it matters here. */
+struct local_read {
+    const struct exec_session *session;
+    enum exec_read_mode mode;
+    uint64_t stale_max_us;
+    const struct store_command *command;
+    const struct iovec *argv;
+    unsigned argc;
+    /* set by judge */
+    uint64_t index;    /* of WAIT: answered once that is applied */
+    uint64_t *counter; /* what it counts as */
+};
+
+/* A session's read that asks for more than this node holds is read as a linearizable one: that is at least as new as
+ * every revision anybody was ever told of. */
+static enum verdict judge(struct executor *ex, struct local_read *read)
 {
     const uint64_t applied = replica_applied(ex->replica);
     uint64_t received;
 
-    if (s->mode == EXEC_SESSION && store_revision(ex->config.store) >= s->revision) {
-        ex->stats.reads_session++;
+    if (read->mode == EXEC_SESSION && store_revision(ex->config.store) >= read->session->revision) {
+        read->counter = &ex->stats.reads_session;
         return NOW;
     }
-    if (s->mode == EXEC_STALE) {
+    if (read->mode == EXEC_STALE) {
         const uint64_t fresh = replica_fresh_us(ex->replica);
-        if (s->stale_max_us == 0 || (fresh != 0 && now_us(ex) - fresh <= s->stale_max_us)) {
-            ex->stats.reads_stale++;
-            return NOW;
-        }
-        ex->stats.reads_too_stale++;
-        return REFUSE;
+        const bool ok = read->stale_max_us == 0 || (fresh != 0 && now_us(ex) - fresh <= read->stale_max_us);
+        read->counter = ok ? &ex->stats.reads_stale : &ex->stats.reads_too_stale;
+        return ok ? NOW : REFUSE;
     }
     if (!replica_read_local(ex->replica, &received)) {
         return NO;
     }
-    if (received > applied && read_pending(ex, command, argv, argc, applied)) {
-        *index = received;
-        ex->stats.reads_waited++;
+    if (received > applied &&
+        (!all_known(ex, applied, received) || read_pending(ex, read->command, read->argv, read->argc, applied))) {
+        read->index = received;
+        read->counter = &ex->stats.reads_waited;
         return WAIT;
     }
-    ex->stats.reads_local++;
+    read->counter = &ex->stats.reads_local;
     return NOW;
 }
 
@@ -133,12 +151,12 @@ static void execute(struct executor *ex, struct exec_session *s, const struct st
 bool executor_read_local(struct executor *ex, struct exec_session *s, const struct store_command *command,
                          const struct iovec *argv, unsigned argc, struct store_reply *reply)
 {
-    uint64_t index;
+    struct local_read read = {s, s->mode, s->stale_max_us, command, argv, argc, 0, NULL};
 
-    if (s->unfinished > 0 || s->held != NULL || ex->stopping || ex->replica == NULL ||
-        judge(ex, s, command, argv, argc, &index) != NOW) {
+    if (s->unfinished > 0 || s->held != NULL || ex->stopping || ex->replica == NULL || judge(ex, &read) != NOW) {
         return false;
     }
+    ++*read.counter;
     execute(ex, s, command, argv, argc, reply);
     ex->stats.commands++;
     return true;
@@ -148,15 +166,18 @@ bool executor_read_local(struct executor *ex, struct exec_session *s, const stru
 
 bool exec_local_submit(struct executor *ex, struct exec_request *request, const struct exec_input *in)
 {
-    uint64_t index = 0; /* NOW: at the end of this turn */
-    const enum verdict verdict = judge(ex, request->session, in->command, in->argv, in->argc, &index);
+    struct exec_session *s = request->session;
+    struct local_read read = {s,        (enum exec_read_mode)request->mode, request->stale_max_us, in->command,
+                              in->argv, in->argc,                           0,                     NULL};
+    const enum verdict verdict = judge(ex, &read);
+    uint64_t index = read.index; /* NOW: 0, at the end of this turn */
 
     if (verdict == NO || !exec_keep_args(request, in)) {
         return false;
     }
+    ++*read.counter;
     request->error = verdict == REFUSE ? EXEC_TOO_STALE : NULL;
     request->state = EXEC_LOCAL;
-    struct exec_session *s = request->session;
     if (s->unfinished > 0 && index < s->local_index) {
         index = s->local_index; /* not before the session's earlier reads */
     }

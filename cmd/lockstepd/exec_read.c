@@ -51,6 +51,7 @@ void exec_read_now(struct executor *ex, struct exec_request *request)
         if (clock) {
             store_set_read_time(ex->config.store, 0);
         }
+        exec_session_saw(request->session, store_revision(ex->config.store));
     }
     exec_finish(ex, request);
 }

@@ -232,6 +232,8 @@ static void request_init(struct exec_session *s, struct exec_request *request, c
     request->args = NULL;
     request->error = NULL;
     request->number = 0;
+    request->mode = (uint8_t)s->mode;
+    request->stale_max_us = s->stale_max_us;
     request->state = EXEC_NEW;
 }
 

@@ -8,6 +8,7 @@
 #ifndef LOCKSTEP_EXECUTOR_H
 #define LOCKSTEP_EXECUTOR_H
 
+#include "cmd/lockstepd/read_mode.h"
 #include "consensus/replica.h"
 #include "store/store.h"
 
@@ -15,13 +16,6 @@ struct executor;
 
 struct exec_batch;
 struct read_group;
-
-/* What a session's reads promise. */
-enum exec_read_mode {
-    EXEC_LINEARIZABLE, /* everything acknowledged anywhere before the read began */
-    EXEC_SESSION,      /* at least what this session has seen or written */
-    EXEC_STALE         /* this node's copy, if it is not older than a bound */
-};
 
 /* Per session; embedded by its owner, set up by exec_session_init. */
 struct exec_session {
@@ -64,6 +58,8 @@ struct exec_request {
     const char *error;                   /* this reply is already decided; static text */
     uint64_t number;                     /* of a forwarded request; index that a local read waits for */
     uint64_t deadline_us;                /* of a local read that waits */
+    uint64_t stale_max_us;               /* the session's when it was submitted, as is mode */
+    uint8_t mode;                        /* enum exec_read_mode */
     uint8_t state;
 };
 

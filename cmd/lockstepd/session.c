@@ -312,7 +312,7 @@ void session_update_slow(struct session *s)
 bool session_redirect(struct session *s, const struct store_command *command, const struct iovec *argv, unsigned argc,
                       struct resp_buffer *out)
 {
-    bool local_read = s->readonly && (command->flags & STORE_READ) != 0;
+    bool local_read = (s->readonly || s->exec.mode != EXEC_LINEARIZABLE) && (command->flags & STORE_READ) != 0;
     if (!s->owner->config->redirect || command->first_key <= 0 || (unsigned)command->first_key >= argc || local_read) {
         return false;
     }
@@ -469,6 +469,7 @@ static void *session_accepted(void *ctx, struct conn *conn)
     s->proto = 2;
     s->last_ms = uv_now(owner->loop);
     exec_session_init(owner->executor, &s->exec);
+    readmode_set(s, &owner->config->read_mode_parsed);
     s->prev = owner->newest;
     if (s->prev != NULL) {
         s->prev->next = s;
@@ -552,6 +553,7 @@ void session_reset(struct session *s)
     s->no_evict = false;
     s->no_touch = false;
     s->readonly = false;
+    readmode_set(s, &s->owner->config->read_mode_parsed);
     session_update_slow(s);
 }
 

@@ -31,7 +31,8 @@ enum session_pause {
     SESSION_PAUSE_PENDING = 1u << 1,   /* at the bounds above */
     SESSION_PAUSE_WATCH = 1u << 2,     /* WATCH has not been answered */
     SESSION_PAUSE_WAIT = 1u << 3,      /* WAIT has not been answered */
-    SESSION_PAUSE_CLOSING = 1u << 4    /* QUIT: nothing further is read */
+    SESSION_PAUSE_CLOSING = 1u << 4,   /* QUIT: nothing further is read */
+    SESSION_PAUSE_REPORT = 1u << 5     /* READMODE has not been answered */
 };
 
 enum session_reply_mode { SESSION_REPLY_ON, SESSION_REPLY_OFF, SESSION_REPLY_SKIP };
@@ -60,6 +61,7 @@ struct session {
     bool in_multi;
     bool slow; /* in_multi, or replies are off: not the straight path */
     bool no_evict, no_touch, readonly;
+    bool report_mute; /* READMODE that waits came while replies are off */
     enum session_reply_mode reply_mode;
     size_t waiting_bytes; /* in the `after` of all pending ones */
     struct multi *multi;  /* queued commands and watched keys; NULL if there never were any */
@@ -147,6 +149,9 @@ void multi_watch_end(struct session *session, struct resp_buffer *out);
 
 /* cmd_client.c */
 bool client_text_ok(struct iovec text); /* fit for CLIENT LIST: printable, no blanks */
+
+/* cmd_readmode.c */
+void readmode_set(struct session *session, const struct read_mode *mode);
 
 /* cmd_server.c */
 void wait_forget(struct session *session); /* the connection closes: a WAIT under way is dropped */

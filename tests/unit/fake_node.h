@@ -163,6 +163,20 @@ void executor_submit_transaction(struct executor *executor, struct exec_session 
         fake_add_text(text, "]");
     }
 }
+void exec_session_set_mode(struct exec_session *session, enum exec_read_mode mode, uint64_t stale_max_us)
+{
+    session->mode = mode;
+    session->stale_max_us = stale_max_us;
+}
+void exec_session_saw(struct exec_session *session, uint64_t revision)
+{
+    session->revision = revision > session->revision ? revision : session->revision;
+}
+uint64_t exec_session_revision(const struct executor *executor, const struct exec_session *session)
+{
+    (void)executor;
+    return session->revision;
+}
 /* No lease: every read is submitted. */
 bool executor_read_local(struct executor *executor, struct exec_session *session, const struct store_command *command,
                          const struct iovec *argv, unsigned argc, struct store_reply *reply)

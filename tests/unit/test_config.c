@@ -315,6 +315,19 @@ START_TEST(options_must_fit_together)
     assert_unfit("port 60000\n", "give peer-port");
     assert_unfit("port 7000\npeer-port 7000\n", "both 7000");
     assert_unfit("batch-size 1mb\nmax-entry-size 512kb\n", "batch-size 1048576 is above max-entry-size 524288");
+    assert_unfit("read-grants most\n", "allowed are all and leader");
+    assert_unfit("read-mode strong\n", "read-mode is \"strong\": allowed are linearizable, session, stale");
+    assert_unfit("read-mode \"stale 0\"\n", "1 to 86400000 milliseconds");
+    assert_unfit("read-mode \"session 5\"\n", "allowed are linearizable, session, stale");
+}
+END_TEST
+
+START_TEST(read_mode_is_parsed)
+{
+    ck_assert_msg(read_text("read-mode \"stale 40\"\n"), "%s", error);
+    ck_assert_msg(config_finish(&config, error), "%s", error);
+    ck_assert_int_eq(config.read_mode_parsed.mode, EXEC_STALE);
+    ck_assert_uint_eq(config.read_mode_parsed.stale_max_us, 40000);
 }
 END_TEST
 
@@ -377,6 +390,7 @@ int main(void)
     tcase_add_test(tcase, given_port_stands_against_the_member_line);
     tcase_add_test(tcase, members_of_flags_replace_those_of_the_file);
     tcase_add_test(tcase, options_must_fit_together);
+    tcase_add_test(tcase, read_mode_is_parsed);
     tcase_add_test(tcase, too_many_members_are_refused);
     tcase_add_test(tcase, refused_value_changes_nothing);
     tcase_add_test(tcase, shown_value_is_cut_at_the_capacity);
