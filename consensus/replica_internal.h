@@ -39,6 +39,9 @@ struct replica_peer {
     struct wal_read read; /* of entries that have left memory */
     bool reading;
     uint64_t sent_us; /* last APPEND or PING */
+    /* Entries up to here were given to the link since the last rejection or break, the last of them at that instant: the
+     * core asks again at each heartbeat until they are confirmed, which takes a while for large ones. */
+    uint64_t sent_last, sent_last_us;
 
     /* What the peer told the leader of this term; reset when a term begins. */
     uint64_t echo_stamp;  /* largest stamp echoed, 0: none */

@@ -193,6 +193,9 @@ static void receive_append_result(struct replica *r, struct replica_peer *peer, 
         raft_match_index(&r->core, peer->id, &match) == 0 && m->append_result.last_index < match) {
         return;
     }
+    if (m->append_result.rejected > 0) {
+        peer->sent_last = 0; /* what was sent did not arrive, or did not fit */
+    }
     message.append_entries_result = (struct raft_append_entries_result){.version = 1,
                                                                         .term = m->term,
                                                                         .rejected = m->append_result.rejected,

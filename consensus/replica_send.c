@@ -96,6 +96,7 @@ void replica_send_heartbeat(struct replica *r, struct replica_peer *peer, uint64
 
 void replica_peer_forget(struct replica_peer *peer)
 {
+    peer->sent_last = 0;
     peer->want_next = 1;
     peer->want_last = 0;
 }
@@ -134,6 +135,8 @@ static void read_cb(struct wal_read *read, enum wal_status status, const struct 
             return;
         }
         peer->want_next += k;
+        peer->sent_last = peer->want_next - 1;
+        peer->sent_last_us = r->env->ops->now_us(r->env);
     }
     pump(r, peer);
 }
@@ -176,15 +179,24 @@ static void pump(struct replica *r, struct replica_peer *peer)
             return;
         }
         peer->want_next += n;
+        peer->sent_last = peer->want_next - 1;
+        peer->sent_last_us = r->env->ops->now_us(r->env);
     }
+}
+
+/* Is all that the core asks for on its way already? A frame that was lost all the same is sent again in time. */
+static bool under_way(const struct replica *r, const struct replica_peer *peer, uint64_t last, uint64_t now_us)
+{
+    return last <= peer->sent_last &&
+           now_us < peer->sent_last_us + (uint64_t)r->config.election_timeout_ms * 1000;
 }
 
 static void send_entries(struct replica *r, struct replica_peer *peer, const struct raft_append_entries *args)
 {
     const uint64_t prev = args->prev_log_index;
+    const uint64_t now_us = r->env->ops->now_us(r->env);
 
-    if (args->n_entries == 0) {
-        const uint64_t now_us = r->env->ops->now_us(r->env);
+    if (args->n_entries == 0 || under_way(r, peer, prev + args->n_entries, now_us)) {
         /* While data flows it serves as heartbeat; and at the limit of entries in flight the core sends an empty
          * message at each proposal: one every half heartbeat is enough. */
         const bool recent = now_us < peer->sent_us + (uint64_t)r->config.heartbeat_ms * 500;
