@@ -106,8 +106,11 @@ func (e NotSent) Error() string { return "not sent: " + e.Err.Error() }
 func (e NotSent) Unwrap() error { return e.Err }
 
 // Client is one connection to the node (opened at need), without any retry.
-func (n *Node) Client(timeout time.Duration) *redis.Client {
-	return redis.NewClient(&redis.Options{
+func (n *Node) Client(timeout time.Duration) *redis.Client { return n.ClientWith(timeout, nil) }
+
+// ClientWith also runs a function on each new connection.
+func (n *Node) ClientWith(timeout time.Duration, onConnect func(context.Context, *redis.Conn) error) *redis.Client {
+	return redis.NewClient(&redis.Options{OnConnect: onConnect,
 		Addr: n.Address(), MaxRetries: -1, PoolSize: 1, DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout,
 		PoolTimeout: timeout, DisableIndentity: true, Protocol: 2, ContextTimeoutEnabled: true,
 		Dialer: func(ctx context.Context, _, address string) (net.Conn, error) {

@@ -41,7 +41,7 @@ type Instance interface {
 
 // All workloads.
 func All() []*Workload {
-	return []*Workload{register, bankScript, watch, lock, queue, idempotent}
+	return []*Workload{register, set, counter, appendList, bank, watch, lock, ttl, modes, bankScript, queue, idempotent}
 }
 
 // Find by name.
@@ -75,6 +75,8 @@ type Worker struct {
 	History *history.History
 	Since   func() int64
 	Timeout time.Duration
+	// OnConnect, if set, runs on each connection before its first command.
+	OnConnect func(ctx context.Context, conn *redis.Conn) error
 
 	process    int
 	concurrent int
@@ -120,8 +122,11 @@ func (w *Worker) after(ctx context.Context, outcome history.Outcome) {
 // Reopen the connection.
 func (w *Worker) Reopen() {
 	w.Client.Close()
-	w.Client = w.Node.Client(w.Timeout)
+	w.Client = w.Node.ClientWith(w.Timeout, w.OnConnect)
 }
+
+// NewProcess gives the client another number: what follows is another session.
+func (w *Worker) NewProcess() { w.process += w.concurrent }
 
 func pause(ctx context.Context, d time.Duration) {
 	select {
