@@ -51,7 +51,7 @@ static const struct config_option options[] = {
      "writes get -NOSPACE when less disk than this is free"},
     {"inflight-limit", CONFIG_SIZE64, FIELD(inflight_bytes), MIB, 64 * GIB, "16mb", false,
      "bytes of writes being replicated above which further ones wait"},
-    {"log-tail", CONFIG_SIZE64, FIELD(log_tail_bytes), 0, 64 * GIB, "8mb", false,
+    {"log-tail", CONFIG_SIZE64, FIELD(log_tail_bytes), 0, 64 * GIB, "4mb", false,
      "bytes of applied log kept in memory for followers"},
     {"batch-size", CONFIG_SIZE32, FIELD(batch_bytes_max), KIB, 64 * MIB, "256kb", false,
      "target size of one log entry (a batch of commands)"},
