@@ -13,7 +13,9 @@ enum plant {
     PLANT_EXPOSE_EARLY,    /* exposure ignores grantees */
     PLANT_TRANSFER_EARLY,  /* leadership is handed over while grants are out */
     PLANT_LEASE_AFTER_TRANSFER, /* the lease is kept after TimeoutNow */
-    PLANT_STALE_READ       /* reads are not confirmed by a round of echoes */
+    PLANT_STALE_READ,      /* reads are not confirmed by a round of echoes */
+    PLANT_STALE_LEASE,     /* a leader reads from memory without looking whether its lease still runs (jepsen/) */
+    PLANT_LOST_EXPIRY      /* the cluster time of a node that was restarted stands still (jepsen/) */
 };
 
 #ifdef LOCKSTEP_PLANT
