@@ -31,6 +31,9 @@ static void config_complete(struct wal *wal, const struct wal_config *config)
     if (wal->config.entry_bytes_max == 0) {
         wal->config.entry_bytes_max = WAL_ENTRY_BYTES_DEFAULT;
     }
+    if (wal->config.recycle_max == 0) {
+        wal->config.recycle_max = WAL_RECYCLE_DEFAULT;
+    }
     assert(wal->config.segment_bytes % ENV_BLOCK == 0);
     assert(wal->config.segment_bytes <= WAL_SEGMENT_BYTES_MAX);
     assert(wal->config.entry_bytes_max <= WAL_INDEX_LEN_MAX);
@@ -65,6 +68,29 @@ static void wal_free(struct wal *wal)
     free(wal);
 }
 
+/* The log holds the entry at which the newest snapshot ends, or continues right behind it. */
+static bool covers_start(const struct wal *wal)
+{
+    uint64_t index = wal->config.start_index;
+    if (index == 0) {
+        return true;
+    }
+    return index <= wal->index.last && wal_term_of(wal, index) == wal->config.start_term;
+}
+
+/* Nothing has changed if there is no memory for it. */
+static bool reset(struct wal *wal, uint64_t index, uint64_t term)
+{
+    if (!wal_write_reset(wal, index, term)) {
+        return false;
+    }
+    wal_reads_clip(wal, 1);
+    wal->prev_term = term;
+    wal->reset_seq = wal->seq;
+    wal->reset_generation = wal->segments[wal->current].generation;
+    return true;
+}
+
 enum wal_status wal_open(struct env *env, const struct wal_config *config, struct wal **out, const char **error)
 {
     static _Thread_local char text[WAL_ERROR_BYTES];
@@ -87,11 +113,19 @@ enum wal_status wal_open(struct env *env, const struct wal_config *config, struc
         status = WAL_NO_MEMORY;
         goto err;
     }
+    if (!covers_start(wal)) {
+        env->ops->log(env, 1, "wal: the newest snapshot is ahead of the log, which is reset to it");
+        if (!reset(wal, config->start_index, config->start_term)) {
+            status = WAL_NO_MEMORY;
+            goto err;
+        }
+    }
     status = timers_init(wal);
     if (status != WAL_OK) {
         goto err;
     }
     wal_segments_prepare(wal);
+    wal_flush(wal);
     wal_write_arm_idle(wal);
     *out = wal;
     *error = NULL;
@@ -181,6 +215,9 @@ static bool holds(const struct wal *wal, uint64_t index)
 
 uint64_t wal_term_of(const struct wal *wal, uint64_t index)
 {
+    if (index + 1 == wal->index.first) {
+        return wal->prev_term;
+    }
     return holds(wal, index) ? wal_index_term(&wal->index, index) : 0;
 }
 
@@ -243,6 +280,20 @@ void wal_flush(struct wal *wal)
     }
     wal->flush_seq = wal->seq;
     wal_write_submit(wal);
+}
+
+enum wal_status wal_reset(struct wal *wal, uint64_t index, uint64_t term)
+{
+    assert(index + 1 >= wal->index.first);
+    assert(term > 0);
+    if (wal->failed) {
+        return WAL_IO;
+    }
+    if (!reset(wal, index, term)) {
+        return WAL_NO_MEMORY;
+    }
+    wal_segments_prepare(wal);
+    return WAL_OK;
 }
 
 bool wal_is_writing(const struct wal *wal)

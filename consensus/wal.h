@@ -35,6 +35,16 @@ struct wal_entry {
 struct wal_config {
     uint64_t segment_bytes;   /* multiple of ENV_BLOCK, default 16 MiB */
     uint32_t entry_bytes_max; /* larger entries are refused by the caller; default 8 MiB */
+    /* Segments that wal_drop_prefix may keep for reuse beyond the one that is prepared anyway; default 8. They count in
+     * wal_room. */
+    uint32_t recycle_max;
+    /* Index and term of the newest good snapshot, 0 without one. Opening refuses (WAL_CORRUPT) a log that begins behind
+     * start_index + 1. A log that ends before start_index, or holds another term there (an installation that was cut
+     * short), is reset to it: after wal_open, wal_first() - 1 <= start_index <= wal_last(). */
+    uint64_t start_index;
+    uint64_t start_term;
+    /* No segment at all is fine although there is a snapshot: the directory was just restored from a backup. */
+    bool restored;
     /* Called on the loop when a write has completed: every appended record up to and including (index, term) is on
      * stable storage *and still what the log holds*: records replaced by wal_append of a lower index since they were
      * written are not reported, and no (index) is reported twice unless it was replaced in between. */
@@ -54,12 +64,14 @@ enum wal_status wal_open(struct env *env, const struct wal_config *config, struc
  * with ENV_CANCELED at the latest); no callback of the WAL fires any more. */
 void wal_close(struct wal *wal);
 
-/* First and last index held (first = 1 unless a snapshot dropped a prefix; last = first - 1 when empty). */
+/* First and last index held (first = 1 unless a snapshot dropped a prefix; last = first - 1 when empty). The first one
+ * may be lower after a restart than before: what was dropped from memory and not yet from disk is held again. */
 uint64_t wal_first(const struct wal *wal);
 uint64_t wal_last(const struct wal *wal);
 /* Highest index known to be durable (and still held). */
 uint64_t wal_durable(const struct wal *wal);
-/* Term and type of a held entry; term 0 if not held. */
+/* Term and type of a held entry; term 0 if not held. The term of wal_first() - 1 is known too after wal_drop_prefix and
+ * wal_reset, and after wal_open if the log begins with a reset or right behind start_index; otherwise it is 0. */
 uint64_t wal_term_of(const struct wal *wal, uint64_t index);
 enum wal_entry_type wal_type_of(const struct wal *wal, uint64_t index);
 
@@ -68,6 +80,16 @@ enum wal_entry_type wal_type_of(const struct wal *wal, uint64_t index);
  * replaced. WAL_IO: an earlier write failed. Entries beyond wal_room() are taken and wait until the disk has space. */
 enum wal_status wal_append(struct wal *wal, const struct wal_entry *entries, unsigned n)
     __attribute__((warn_unused_result));
+/* A durable snapshot covers everything up to and including `index`: segments that never held anything above it are
+ * recycled or removed, one after the other, when nothing reads them any more. wal_first() moves to the first entry of
+ * the first segment that stays, at most index + 1, now or as the operations complete. Never fails; a file that can't
+ * be removed is tried again at the next call. */
+void wal_drop_prefix(struct wal *wal, uint64_t index);
+/* Forget all entries: the log is empty and continues at index + 1; the entry before has `term`. For a snapshot of
+ * (index, term) that is durable already; index + 1 >= wal_first(). One record is written with the next flush. After a
+ * crash the log is found as it was before (and wal_open, given the snapshot, does the reset again) or as it is after.
+ * Old segments go once the record is durable. On an error (WAL_NO_MEMORY, WAL_IO) nothing has changed. */
+enum wal_status wal_reset(struct wal *wal, uint64_t index, uint64_t term) __attribute__((warn_unused_result));
 /* Start writing what was appended, unless a write is in flight (it then goes with the next one). */
 void wal_flush(struct wal *wal);
 /* True while a write is in flight. */
@@ -102,6 +124,7 @@ struct wal_stats {
     uint64_t writes, bytes, entries;
     uint64_t last_write_us, max_write_us, ewma_write_us;
     uint64_t segments, disk_bytes;
+    uint64_t recycled, removed; /* segments, by wal_drop_prefix and wal_reset */
 };
 void wal_stats(const struct wal *wal, struct wal_stats *stats);
 

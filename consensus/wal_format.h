@@ -17,6 +17,8 @@
 
 /* Record types beyond enum wal_entry_type. */
 #define WAL_RECORD_MARK 16u
+/* The log begins anew behind a snapshot: its index and term are those of the entry before the next one. */
+#define WAL_RECORD_RESET 17u
 
 struct wal_header {
     uint32_t version;

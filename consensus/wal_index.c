@@ -68,6 +68,7 @@ void wal_index_init(struct wal_index *index, uint64_t first)
     memset(index, 0, sizeof *index);
     index->first = first;
     index->last = first - 1;
+    index->origin = first;
 }
 
 void wal_index_fini(struct wal_index *index)
@@ -107,7 +108,7 @@ static bool pages_reserve(struct wal_index *index, size_t n_pages)
 bool wal_index_reserve(struct wal_index *index, uint64_t last, size_t n_terms, size_t n_segments)
 {
     assert(last >= index->first);
-    return pages_reserve(index, (size_t)((last - index->first) / PAGE_SLOTS) + 1) &&
+    return pages_reserve(index, (size_t)((last - index->origin) / PAGE_SLOTS) + 1) &&
            runs_reserve(&index->terms, n_terms) && runs_reserve(&index->segments, n_segments);
 }
 
@@ -122,6 +123,65 @@ void wal_index_truncate(struct wal_index *index, uint64_t from)
     runs_truncate(&index->segments, from); /* pages stay: room that was reserved must not go away */
 }
 
+/* Runs that end before `first`; the one that covers it stays. */
+static void runs_drop(struct wal_runs *runs, uint64_t first)
+{
+    size_t n = 0;
+    while (n + 1 < runs->n && runs->items[n + 1].first <= first) {
+        n++;
+    }
+    runs->n -= n;
+    if (n > 0) {
+        memmove(runs->items, runs->items + n, runs->n * sizeof *runs->items);
+    }
+}
+
+void wal_index_drop(struct wal_index *index, uint64_t first)
+{
+    assert(first >= index->first);
+    assert(first <= index->last + 1);
+    size_t n = (size_t)((first - index->origin) / PAGE_SLOTS);
+    if (n > index->n_pages) {
+        n = index->n_pages;
+    }
+    for (size_t i = 0; i < n; i++) {
+        free(index->pages[i]);
+    }
+    if (n > 0) {
+        index->n_pages -= n;
+        memmove(index->pages, index->pages + n, index->n_pages * sizeof(struct wal_slot *));
+        index->origin += (uint64_t)n * PAGE_SLOTS;
+    }
+    index->first = first;
+    runs_drop(&index->terms, first);
+    runs_drop(&index->segments, first);
+}
+
+void wal_index_reset(struct wal_index *index, uint64_t first)
+{
+    assert(first > 0);
+    for (size_t i = 0; i < index->n_pages; i++) {
+        free(index->pages[i]);
+    }
+    index->n_pages = 0;
+    index->terms.n = 0;
+    index->segments.n = 0;
+    index->first = first;
+    index->last = first - 1;
+    index->origin = first;
+}
+
+uint64_t wal_index_after(const struct wal_index *index, uint32_t generation)
+{
+    for (size_t i = 0; i < index->segments.n && index->first <= index->last; i++) {
+        const struct wal_run *run = &index->segments.items[i];
+        if (run->value > generation) {
+            return run->first > index->first ? run->first : index->first;
+        }
+    }
+    return index->last + 1;
+}
+
 void wal_index_push(struct wal_index *index, const struct wal_place *place)
 {
     assert(place->len <= WAL_INDEX_LEN_MAX);
@@ -129,7 +189,7 @@ void wal_index_push(struct wal_index *index, const struct wal_place *place)
     assert(place->offset / 8 <= UINT32_MAX);
     assert(place->type < 16);
     uint64_t at = ++index->last;
-    uint64_t slot = at - index->first;
+    uint64_t slot = at - index->origin;
     assert(slot / PAGE_SLOTS < index->n_pages);
     index->pages[slot / PAGE_SLOTS][slot % PAGE_SLOTS] = (struct wal_slot){
         .offset8 = (uint32_t)(place->offset / 8),
@@ -150,7 +210,7 @@ void wal_index_get(const struct wal_index *index, uint64_t at, struct wal_place 
 {
     place->term = wal_index_term(index, at);
     place->generation = (uint32_t)runs_at(&index->segments, at);
-    uint64_t slot = at - index->first;
+    uint64_t slot = at - index->origin;
     struct wal_slot entry = index->pages[slot / PAGE_SLOTS][slot % PAGE_SLOTS];
     place->offset = (uint64_t)entry.offset8 * 8;
     place->len = entry.len_type >> 4;

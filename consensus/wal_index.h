@@ -28,8 +28,9 @@ struct wal_slot {
 };
 
 struct wal_index {
-    uint64_t first; /* first index held */
-    uint64_t last;  /* first - 1 when empty */
+    uint64_t first;  /* first index held */
+    uint64_t last;   /* first - 1 when empty */
+    uint64_t origin; /* index of the first slot of the first page */
     struct wal_slot **pages;
     size_t pages_cap;
     size_t n_pages;
@@ -52,6 +53,12 @@ void wal_index_fini(struct wal_index *index);
 bool wal_index_reserve(struct wal_index *index, uint64_t last, size_t n_terms, size_t n_segments);
 /* Forget `from` and everything after it. */
 void wal_index_truncate(struct wal_index *index, uint64_t from);
+/* Forget everything before `first`, which is at most last + 1, and give back whole pages. */
+void wal_index_drop(struct wal_index *index, uint64_t first);
+/* Forget everything; the next entry is `first`. */
+void wal_index_reset(struct wal_index *index, uint64_t first);
+/* The first held entry in a segment after `generation`; last + 1 if there is none. */
+uint64_t wal_index_after(const struct wal_index *index, uint32_t generation);
 /* Add entry last + 1; room was reserved. */
 void wal_index_push(struct wal_index *index, const struct wal_place *place);
 uint64_t wal_index_term(const struct wal_index *index, uint64_t at);

@@ -21,6 +21,7 @@
 #define WAL_RETRY_MAX_US 5000000u
 /* Zero-filled segments kept beyond the one being filled. */
 #define WAL_SPARE_SEGMENTS 1u
+#define WAL_RECYCLE_DEFAULT 8u
 /* Old segments kept open for reading. */
 #define WAL_OPEN_MAX 16u
 #define WAL_ERROR_BYTES 640u
@@ -36,7 +37,9 @@ struct wal_segment {
     uint32_t generation;
     struct env_file *file; /* NULL: not open */
     uint64_t size;
-    uint64_t used; /* end of the last record appended, in memory or on disk; 0: no header yet */
+    uint64_t used;      /* end of the last record appended, in memory or on disk; 0: no header yet */
+    uint64_t index_max; /* highest index that any of its records has, also of replaced ones */
+    bool dead;          /* a durable reset follows it */
 };
 
 /* One disk write to be: whole blocks of one segment, beginning with the part of a block written before. */
@@ -67,7 +70,11 @@ struct wal {
     unsigned in_flight; /* disk requests whose callbacks will come */
 
     struct wal_index index;
-    uint64_t durable; /* highest held index on stable storage; every one up to it was reported */
+    uint64_t durable;   /* highest held index on stable storage; every one up to it was reported */
+    uint64_t prev_term; /* of the entry before the first one held; 0: not known, or none */
+    uint64_t drop_index;
+    uint64_t reset_seq; /* of the last reset record, until it is durable; 0: none */
+    uint32_t reset_generation;
 
     /* The chain of records. */
     uint64_t seq; /* of the last record appended */
@@ -83,11 +90,19 @@ struct wal {
     uint64_t segment_bytes;
     uint64_t disk_bytes;
     uint64_t n_ready;
+    uint32_t durable_generation;     /* of the last segment whose header is on stable storage; 0: none */
     uint32_t open_old[WAL_OPEN_MAX]; /* generations of old segments that are open, least recently used first */
     size_t n_open_old;
     struct env_disk_req create_req;
     char create_name[WAL_NAME_BYTES];
     bool creating;
+    /* The oldest segment on its way out. At most one of `creating` and `dropping` is true. */
+    bool dropping;
+    bool drop_stalled;           /* the last attempt was refused; the next wal_drop_prefix tries again */
+    uint32_t recycle_generation; /* what it becomes, 0: it is removed */
+    struct env_disk_req drop_req;
+    char drop_name[WAL_NAME_BYTES];
+    char recycle_name[WAL_NAME_BYTES];
     bool no_space; /* the last creation failed for want of space or permission */
     struct env_timer retry_timer;
     bool retrying;
@@ -127,6 +142,8 @@ enum wal_status wal_write_reserve(struct wal *wal, const struct wal_entry *entri
 void wal_write_put(struct wal *wal, uint8_t type, const struct wal_entry *entry, struct wal_place *place);
 /* Append a mark record. False: no memory, or no room for it in this segment and `roll` forbids another. */
 bool wal_write_mark(struct wal *wal, bool roll);
+/* Append a reset record and forget all entries. False: no memory, nothing has changed. */
+bool wal_write_reset(struct wal *wal, uint64_t index, uint64_t term);
 void wal_write_submit(struct wal *wal);
 void wal_write_close_chunk(struct wal *wal);
 void wal_write_clip(struct wal *wal, uint64_t from);
@@ -134,13 +151,27 @@ void wal_write_idle_cb(struct env_timer *timer);
 void wal_write_arm_idle(struct wal *wal);
 void wal_write_fini(struct wal *wal);
 
+/* wal_drop.c */
+/* Begin to drop the oldest segment if that is due. True: an operation is under way. */
+bool wal_drop_step(struct wal *wal);
+/* Something became durable. */
+void wal_drop_advance(struct wal *wal);
+
 /* wal_segment.c */
 struct wal_segment *wal_segment_of(const struct wal *wal, uint32_t generation);
 bool wal_segments_reserve(struct wal *wal, size_t extra);
 /* Add a segment at the end; memory was reserved. */
 struct wal_segment *wal_segments_push(struct wal *wal, uint32_t generation, uint64_t size);
-/* Keep the spare segments coming. */
+/* Keep the spare segments coming and the dropped ones going, one file operation at a time. */
 void wal_segments_prepare(struct wal *wal);
+/* The first segment without a file, NULL if all have one. */
+struct wal_segment *wal_segments_wanted(struct wal *wal);
+/* Take out the oldest one, whose file is gone or has moved. */
+void wal_segments_shift(struct wal *wal);
+/* A full disk has room again. */
+void wal_segments_has_space(struct wal *wal);
+/* Its file is no longer among the old ones kept open for reading. */
+void wal_segment_forget(struct wal *wal, uint32_t generation);
 void wal_segments_retry_cb(struct env_timer *timer);
 /* The open file of a segment. */
 enum env_status wal_segment_file(struct wal *wal, struct wal_segment *segment, struct env_file **file);
@@ -153,6 +184,8 @@ enum wal_status wal_recover(struct wal *wal, char error[WAL_ERROR_BYTES]);
 
 /* wal_read.c */
 void wal_reads_clip(struct wal *wal, uint64_t from);
+/* True while a read of this segment is in flight. */
+bool wal_reads_use(const struct wal *wal, uint32_t generation);
 void wal_reads_fini(struct wal *wal);
 
 #endif

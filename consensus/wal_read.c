@@ -103,10 +103,14 @@ static void read_done_cb(struct env_disk_req *req, enum env_status status)
     struct wal_read_op *op = req->data;
     struct wal *wal = op->wal;
     wal->in_flight--;
-    if (!op_land(op)) {
-        if (wal->closing) {
-            wal_destroy_if_done(wal);
-        }
+    bool wanted = op_land(op);
+    if (wal->closing) {
+        assert(!wanted);
+        wal_destroy_if_done(wal);
+        return;
+    }
+    wal_segments_prepare(wal); /* a segment may have waited for this read to be dropped */
+    if (!wanted) {
         return;
     }
     unsigned n = 0;
@@ -306,6 +310,16 @@ void wal_reads_clip(struct wal *wal, uint64_t from)
             op->limit = from - 1;
         }
     }
+}
+
+bool wal_reads_use(const struct wal *wal, uint32_t generation)
+{
+    for (const struct wal_read_op *op = wal->reads; op != NULL; op = op->next) {
+        if (op->in_flight && op->on_disk && op->places[0].generation == generation) {
+            return true;
+        }
+    }
+    return false;
 }
 
 enum wal_status wal_read_sync(struct wal *wal, uint64_t index, void **data, size_t *len)

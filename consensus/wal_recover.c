@@ -17,7 +17,10 @@
  * random nonce, so no record written earlier names the checksum that a successor would have to name.
  *
  * What was read need not be durable yet: after a crash of the process alone the system may still hold it in memory.
- * So the blocks of all records above M are written once more before they count as durable. */
+ * So the blocks of all records above M are written once more before they count as durable.
+ *
+ * A log whose prefix was dropped begins with a later segment. What that segment's header says about the records before
+ * it is taken as given, and the newest snapshot has to cover the entries that were in them: wal_config.start_index. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +32,9 @@ struct found {
     uint32_t generation;
     uint64_t size;
     struct env_file *file;
-    bool blank; /* all zeros */
+    bool blank; /* all zeros, or a recycled file in which nothing was written yet */
+    uint64_t index_max;
+    bool dead; /* a reset follows it */
 };
 
 struct recovery {
@@ -52,6 +57,7 @@ struct recovery {
     uint64_t chain;
     uint64_t mark;
     bool ended;        /* a segment that does not continue the chain was met */
+    bool began_late;   /* segments before the first one were dropped, and no reset has followed */
     bool contradicted; /* a later segment was begun although the chain had ended before it */
     uint32_t end_generation;
     uint64_t end_offset;
@@ -118,11 +124,12 @@ static enum wal_status find_files(struct recovery *rec)
         qsort(rec->files, rec->n_files, sizeof *rec->files, found_compare);
     }
     for (size_t i = 0; i < rec->n_files; i++) {
-        if (rec->files[i].generation != i + 1) {
+        uint32_t expected = rec->files[0].generation + (uint32_t)i;
+        if (rec->files[i].generation != expected) {
             explain(rec,
-                    "wal-%08zx is missing from the data directory, but wal-%08x exists. Put the file back if it was "
+                    "wal-%08x is missing from the data directory, but wal-%08x exists. Put the file back if it was "
                     "moved. Otherwise: %s",
-                    i + 1, rec->files[i].generation, advice);
+                    expected, rec->files[i].generation, advice);
             return WAL_CORRUPT;
         }
     }
@@ -196,18 +203,53 @@ static bool note_offset(struct recovery *rec, size_t offset)
     return true;
 }
 
+static void note_index(struct found *found, uint64_t index)
+{
+    if (index > found->index_max) {
+        found->index_max = index;
+    }
+}
+
+static enum wal_status accept_reset(struct recovery *rec, struct found *found, const struct wal_record *record,
+                                    size_t offset)
+{
+    bool backwards = record->index + 1 < rec->wal->index.first && !rec->began_late;
+    if (record->index == UINT64_MAX || backwards || record->term == 0) {
+        explain(rec, "wal-%08x, offset %zu: the log begins anew behind entry %llu, which can't be. %s",
+                record->generation, offset, (unsigned long long)record->index, advice);
+        return WAL_CORRUPT;
+    }
+    note_index(found, record->index);
+    for (struct found *old = rec->files; old < found; old++) {
+        old->dead = true;
+    }
+    wal_index_reset(&rec->wal->index, record->index + 1);
+    rec->wal->prev_term = record->term;
+    rec->began_late = false;
+    return WAL_OK;
+}
+
 /* Take one verified record into the log's map. */
-static enum wal_status accept(struct recovery *rec, const struct wal_record *record, size_t offset)
+static enum wal_status accept(struct recovery *rec, struct found *found, const struct wal_record *record, size_t offset)
 {
     struct wal *wal = rec->wal;
     struct wal_index *index = &wal->index;
     if (record->type == WAL_RECORD_MARK) {
         return WAL_OK;
     }
+    if (record->type == WAL_RECORD_RESET) {
+        return accept_reset(rec, found, record, offset);
+    }
     if (record->type < WAL_COMMAND || record->type > WAL_CHANGE) {
         explain(rec, "wal-%08x holds a record of type %u, which this version does not know: start a newer version",
                 record->generation, record->type);
         return WAL_VERSION;
+    }
+    if (record->index < index->first && record->index > 0 && rec->began_late) {
+        /* Replaces entries that were in dropped segments. Whether the snapshot covers what is before it is judged at
+         * the end: check_start. */
+        wal_index_reset(index, record->index);
+        wal->prev_term = 0;
     }
     if (record->index < index->first || record->index > index->last + 1 || record->term == 0 ||
         record->len > WAL_INDEX_LEN_MAX) {
@@ -215,6 +257,7 @@ static enum wal_status accept(struct recovery *rec, const struct wal_record *rec
                 record->generation, offset, (unsigned long long)record->index, (unsigned long long)index->last, advice);
         return WAL_CORRUPT;
     }
+    note_index(found, record->index);
     wal_index_truncate(index, record->index);
     if (!wal_index_reserve(index, record->index, 1, 1)) {
         return WAL_NO_MEMORY;
@@ -236,7 +279,7 @@ static bool continues(const struct recovery *rec, const struct found *found, con
 }
 
 /* Follow the chain through a segment; `*end` is where it stops. */
-static enum wal_status walk(struct recovery *rec, const struct found *found, size_t *end)
+static enum wal_status walk(struct recovery *rec, struct found *found, size_t *end)
 {
     size_t at = WAL_HEADER_BYTES;
     rec->n_offsets = 0;
@@ -248,7 +291,7 @@ static enum wal_status walk(struct recovery *rec, const struct found *found, siz
             !wal_record_body_ok(&record, bytes + WAL_RECORD_BYTES)) {
             break;
         }
-        enum wal_status status = accept(rec, &record, at);
+        enum wal_status status = accept(rec, found, &record, at);
         if (status != WAL_OK) {
             return status;
         }
@@ -266,21 +309,26 @@ static enum wal_status walk(struct recovery *rec, const struct found *found, siz
     return WAL_OK;
 }
 
-/* Look at what lies behind the end of the chain in this segment: intact records there testify by their marks. */
-static void search_behind(struct recovery *rec, const struct found *found, size_t from)
+/* Look at what lies behind the end of the chain in this segment: intact records there testify by their marks. Gives
+ * their number. Whatever is not zero before `fresh` counts as the rest of a torn write; bytes behind it may be older.
+ */
+static size_t search_behind(struct recovery *rec, const struct found *found, size_t from, size_t fresh)
 {
     static const uint8_t zeros[8];
+    size_t n = 0;
     for (size_t at = from; at + 8 <= found->size; at += 8) {
         if (memcmp(rec->buf + at, zeros, sizeof zeros) == 0) {
             continue;
         }
-        rec->behind_bytes += 8;
+        rec->behind_bytes += at < fresh ? 8 : 0;
         struct wal_record record;
         if (at + WAL_RECORD_BYTES > found->size ||
             !wal_record_maybe(rec->buf + at, found->generation, rec->wal->salt, !rec->salt_known) ||
             !wal_record_decode(rec->buf + at, &record)) {
             continue;
         }
+        n++;
+        rec->behind_bytes += at < fresh ? 0 : 8;
         if (record.mark > rec->mark) {
             rec->mark = record.mark;
         }
@@ -288,6 +336,7 @@ static void search_behind(struct recovery *rec, const struct found *found, size_
             rec->behind_index = record.index;
         }
     }
+    return n;
 }
 
 /* Keep the blocks that hold records above the mark, and the last, partial block, which the next write continues. */
@@ -310,10 +359,38 @@ static bool keep_tail(struct recovery *rec, const struct wal_header *header, siz
     return true;
 }
 
+/* A file that was renamed to be used again, and whose header was not written since: old bytes, of no meaning. */
+static enum wal_status scan_recycled(struct recovery *rec, struct found *found, const struct wal_header *header)
+{
+    if (header->first_seq - 1 > rec->mark) {
+        rec->mark = header->first_seq - 1;
+    }
+    rec->ended = true;
+    found->blank = search_behind(rec, found, WAL_HEADER_BYTES, 0) == 0;
+    return WAL_OK;
+}
+
+/* The first segment of a log whose prefix was dropped: go on from what its header says about the records before. */
+static bool begin_late(struct recovery *rec, const struct found *found, const struct wal_header *header)
+{
+    if (header->first_seq == 0 || header->next_index == 0) {
+        explain(rec, "wal-%08x has a header that makes no sense. %s", found->generation, advice);
+        return false;
+    }
+    rec->began_late = true;
+    rec->seq = header->first_seq - 1;
+    rec->chain = header->prev;
+    wal_index_reset(&rec->wal->index, header->next_index);
+    return true;
+}
+
 /* A segment whose header is intact: does it continue the chain? */
 static enum wal_status scan_used(struct recovery *rec, struct found *found, const struct wal_header *header)
 {
     struct wal *wal = rec->wal;
+    if (header->generation < found->generation && rec->n_used > 0 && header->salt == wal->salt) {
+        return scan_recycled(rec, found, header);
+    }
     if (header->generation != found->generation || (rec->salt_known && header->salt != wal->salt)) {
         explain(rec, "wal-%08x is a segment of another log, or was renamed (it says generation %llu). %s",
                 found->generation, (unsigned long long)header->generation, advice);
@@ -326,6 +403,9 @@ static enum wal_status scan_used(struct recovery *rec, struct found *found, cons
     }
     wal->salt = header->salt;
     rec->salt_known = true;
+    if (found == rec->files && found->generation > 1 && !begin_late(rec, found, header)) {
+        return WAL_CORRUPT;
+    }
     /* Whoever began this segment had all before it on stable storage. */
     if (header->first_seq - 1 > rec->mark) {
         rec->mark = header->first_seq - 1;
@@ -333,7 +413,7 @@ static enum wal_status scan_used(struct recovery *rec, struct found *found, cons
     if (rec->ended || header->first_seq != rec->seq + 1 || header->prev != rec->chain) {
         rec->contradicted = true;
         rec->ended = true;
-        search_behind(rec, found, WAL_HEADER_BYTES);
+        (void)search_behind(rec, found, WAL_HEADER_BYTES, 0);
         return WAL_OK;
     }
     if (header->mark > rec->mark) {
@@ -347,7 +427,8 @@ static enum wal_status scan_used(struct recovery *rec, struct found *found, cons
     rec->end_generation = found->generation;
     rec->end_offset = end;
     rec->behind_bytes = 0;
-    search_behind(rec, found, end);
+    /* Every write ends with zeros up to a block's end; what follows may be a recycled file's old bytes. */
+    (void)search_behind(rec, found, end, round_block(end));
     rec->n_used++;
     return keep_tail(rec, header, end) ? WAL_OK : WAL_NO_MEMORY;
 }
@@ -369,6 +450,11 @@ static enum wal_status scan(struct recovery *rec, struct found *found)
     case WAL_HEADER_DAMAGED:
         break;
     }
+    if (found == rec->files && found->generation > 1) {
+        /* Segments before it were dropped, which needs a durable header here. */
+        explain(rec, "wal-%08x, the first segment of the log, has a damaged header. %s", found->generation, advice);
+        return WAL_CORRUPT;
+    }
     if (!rec->ended) {
         rec->ended = true;
         if (rec->n_used == 0) {
@@ -376,7 +462,7 @@ static enum wal_status scan(struct recovery *rec, struct found *found)
         }
     }
     uint64_t before = rec->behind_bytes;
-    search_behind(rec, found, 0);
+    (void)search_behind(rec, found, 0, (size_t)found->size);
     found->blank = rec->behind_bytes == before;
     return WAL_OK;
 }
@@ -411,12 +497,39 @@ static enum wal_status scan_all(struct recovery *rec)
     return WAL_CORRUPT;
 }
 
+/* The newest snapshot and the log must meet. */
+static enum wal_status check_start(struct recovery *rec)
+{
+    struct wal *wal = rec->wal;
+    uint64_t start = wal->config.start_index;
+    if (rec->n_files == 0 && start > 0 && !wal->config.restored) {
+        explain(rec, "there is a snapshot up to entry %llu, but no log at all (no file wal-*). %s",
+                (unsigned long long)start, advice);
+        return WAL_CORRUPT;
+    }
+    if (wal->index.first > start + 1) {
+        explain(rec,
+                "entries from %llu to %llu are missing: the newest good snapshot ends with entry %llu, but the log "
+                "begins with entry %llu, in wal-%08x (wal-%08x is not there). Put snapshot and log files back if they "
+                "were moved. Otherwise: %s",
+                (unsigned long long)start + 1, (unsigned long long)wal->index.first - 1, (unsigned long long)start,
+                (unsigned long long)wal->index.first, rec->files[0].generation, rec->files[0].generation - 1, advice);
+        return WAL_CORRUPT;
+    }
+    if (wal->index.first == start + 1 && wal->prev_term == 0) {
+        wal->prev_term = wal->config.start_term;
+    }
+    return WAL_OK;
+}
+
 /* Files behind the log: keep the blank ones that fit as spares, remove what a torn write began. */
 static enum wal_status settle_spares(struct recovery *rec)
 {
     struct env *env = rec->wal->env;
     size_t keep = rec->n_used;
-    while (keep < rec->n_files && rec->files[keep].blank && rec->files[keep].size == rec->wal->segment_bytes) {
+    size_t keep_max = keep + WAL_SPARE_SEGMENTS + rec->wal->config.recycle_max;
+    while (keep < rec->n_files && keep < keep_max && rec->files[keep].blank &&
+           rec->files[keep].size == rec->wal->segment_bytes) {
         keep++;
     }
     while (rec->n_files > keep) {
@@ -471,6 +584,8 @@ static enum wal_status adopt_files(struct recovery *rec)
         segment->file = found->file;
         found->file = NULL;
         segment->used = i < rec->n_used ? segment->size : 0;
+        segment->index_max = found->index_max;
+        segment->dead = found->dead;
     }
     for (size_t i = 0; i < wal->n_segments; i++) {
         wal->disk_bytes += wal->segments[i].size;
@@ -481,6 +596,7 @@ static enum wal_status adopt_files(struct recovery *rec)
         wal->segments[wal->current].used = rec->end_offset;
     }
     wal->writing_generation = wal->segments[wal->current].generation;
+    wal->durable_generation = rec->n_used > 0 ? wal->writing_generation : 0;
     return WAL_OK;
 }
 
@@ -524,6 +640,9 @@ enum wal_status wal_recover(struct wal *wal, char error[WAL_ERROR_BYTES])
     enum wal_status status = find_files(&rec);
     if (status == WAL_OK) {
         status = scan_all(&rec);
+    }
+    if (status == WAL_OK) {
+        status = check_start(&rec);
     }
     if (status == WAL_OK) {
         status = settle_spares(&rec);

@@ -1,4 +1,5 @@
-/* The files of the WAL: names, states, the spare kept ready, and the old ones opened for reading.
+/* The files of the WAL: names, states, the spare kept ready, and the old ones opened for reading. How segments go away
+ * and come back as spares: wal_drop.c.
  *
  * A segment may be appended to before its file exists (WANTED): locations are then fixed, but the chunk waits in
  * memory. wal_segments_prepare asks for one file at a time, in order, until one spare lies beyond the current segment,
@@ -71,6 +72,18 @@ static void retry_later(struct wal *wal, enum env_status status)
     wal->env->ops->timer_set(wal->env, &wal->retry_timer, wal->env->ops->now_us(wal->env) + wal->retry_us);
 }
 
+void wal_segments_has_space(struct wal *wal)
+{
+    if (wal->no_space) {
+        wal->no_space = false;
+        log_space(wal, ENV_OK);
+    }
+    if (wal->retrying) {
+        wal->retrying = false;
+        wal->env->ops->timer_stop(wal->env, &wal->retry_timer);
+    }
+}
+
 static void create_done_cb(struct env_disk_req *req, enum env_status status)
 {
     struct wal *wal = req->data;
@@ -102,19 +115,34 @@ static void create_done_cb(struct env_disk_req *req, enum env_status status)
     segment->file = req->file;
     wal->disk_bytes += segment->size;
     wal->n_ready++;
-    if (wal->no_space) {
-        wal->no_space = false;
-        log_space(wal, ENV_OK);
-    }
+    wal_segments_has_space(wal);
     wal_segments_prepare(wal);
     if (wal->flush_seq > wal->durable_seq) {
         wal_write_submit(wal);
     }
 }
 
+struct wal_segment *wal_segments_wanted(struct wal *wal)
+{
+    /* Everything before the segment of the oldest chunk is READY; few lie beyond it. */
+    size_t at = wal->n_segments;
+    while (at > 0 && wal->segments[at - 1].state != WAL_SEGMENT_READY) {
+        at--;
+    }
+    return at == wal->n_segments ? NULL : &wal->segments[at];
+}
+
+void wal_segments_shift(struct wal *wal)
+{
+    assert(wal->current > 0);
+    wal->n_segments--;
+    wal->current--;
+    memmove(wal->segments, wal->segments + 1, wal->n_segments * sizeof *wal->segments);
+}
+
 void wal_segments_prepare(struct wal *wal)
 {
-    if (wal->creating || wal->retrying || wal->failed || wal->closing) {
+    if (wal->creating || wal->dropping || wal->failed || wal->closing) {
         return;
     }
     while (wal->n_segments < wal->current + 1 + WAL_SPARE_SEGMENTS) {
@@ -123,15 +151,13 @@ void wal_segments_prepare(struct wal *wal)
         }
         wal_segments_push(wal, wal->segments[wal->n_segments - 1].generation + 1, wal->segment_bytes);
     }
-    /* Everything before the segment of the oldest chunk is READY; few lie beyond it. */
-    size_t at = wal->n_segments;
-    while (at > 0 && wal->segments[at - 1].state != WAL_SEGMENT_READY) {
-        at--;
-    }
-    if (at == wal->n_segments) {
+    if (wal_drop_step(wal) || wal->retrying) {
         return;
     }
-    struct wal_segment *segment = &wal->segments[at];
+    struct wal_segment *segment = wal_segments_wanted(wal);
+    if (segment == NULL) {
+        return;
+    }
     assert(segment->state == WAL_SEGMENT_WANTED);
     segment->state = WAL_SEGMENT_CREATING;
     wal_name_format(wal->create_name, segment->generation);
@@ -162,6 +188,17 @@ static void open_old_close(struct wal *wal, size_t at)
     segment->file = NULL;
     wal->n_open_old--;
     memmove(&wal->open_old[at], &wal->open_old[at + 1], (wal->n_open_old - at) * sizeof wal->open_old[0]);
+}
+
+void wal_segment_forget(struct wal *wal, uint32_t generation)
+{
+    for (size_t i = 0; i < wal->n_open_old; i++) {
+        if (wal->open_old[i] == generation) {
+            wal->n_open_old--;
+            memmove(&wal->open_old[i], &wal->open_old[i + 1], (wal->n_open_old - i) * sizeof wal->open_old[0]);
+            return;
+        }
+    }
 }
 
 static void open_old_add(struct wal *wal, uint32_t generation)

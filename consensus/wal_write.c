@@ -300,6 +300,9 @@ void wal_write_put(struct wal *wal, uint8_t type, const struct wal_entry *entry,
         chunk->entry_bytes += size;
         chunk->n_entries++;
         wal->pending_bytes += size;
+        if (entry->index > segment->index_max) {
+            segment->index_max = entry->index;
+        }
     }
     chunk->used += size;
     segment->used += size;
@@ -321,6 +324,26 @@ bool wal_write_mark(struct wal *wal, bool roll)
     struct wal_entry entry = {.data = &nonce, .len = sizeof nonce};
     struct wal_place place;
     wal_write_put(wal, WAL_RECORD_MARK, &entry, &place);
+    return true;
+}
+
+bool wal_write_reset(struct wal *wal, uint64_t index, uint64_t term)
+{
+    struct cursor cursor = cursor_now(wal);
+    size_t rolls = 0;
+    if (!reserve_record(wal, &cursor, WAL_RECORD_BYTES, WAL_MARK_BYTES, &rolls) ||
+        !wal_segments_reserve(wal, rolls + WAL_SPARE_SEGMENTS)) {
+        reserved_drop(wal);
+        return false;
+    }
+    for (struct wal_chunk *chunk = wal->head; chunk != NULL; chunk = chunk->next) {
+        chunk->last_index = index; /* nothing that is being written counts any more */
+    }
+    wal->durable = index;
+    wal_index_reset(&wal->index, index + 1);
+    struct wal_entry entry = {.index = index, .term = term};
+    struct wal_place place;
+    wal_write_put(wal, WAL_RECORD_RESET, &entry, &place);
     return true;
 }
 
@@ -374,6 +397,7 @@ static void write_done_cb(struct env_disk_req *req, enum env_status status)
     assert(chunk->last_seq > wal->durable_seq);
     wal->durable_seq = chunk->last_seq;
     wal->pending_bytes -= chunk->entry_bytes;
+    wal->durable_generation = chunk->generation;
     uint64_t index = chunk->last_index;
     chunk_recycle(wal, chunk);
 
@@ -385,6 +409,7 @@ static void write_done_cb(struct env_disk_req *req, enum env_status status)
         wal_write_submit(wal);
     }
     wal_write_arm_idle(wal);
+    wal_drop_advance(wal);
     if (advanced) {
         wal->config.persisted(wal->config.ctx, index, wal_index_term(&wal->index, index));
     }

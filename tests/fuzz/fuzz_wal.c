@@ -1,7 +1,7 @@
 /* The WAL's recovery: any bytes as segment files, and well-formed segments with damage. The first byte of the input
  * chooses whether header and records get the checksums, numbers and chain they should have, so that the fuzzer gets
- * past them; the second where the bytes are split into two files. Whatever opens must then work: take an entry, and
- * give it back after reopening. */
+ * past them (32: the log begins with segment 3, its prefix was dropped; 64: a snapshot exists); the second where the
+ * bytes are split into two files. Whatever opens must then work: take an entry, and give it back after reopening. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +25,7 @@ static void check(int condition)
 struct chain {
     uint64_t seq;
     uint64_t prev;
+    uint64_t next_index;
 };
 
 /* Make a segment of the bytes that recovery follows as far as the lengths in it allow. */
@@ -33,8 +34,12 @@ static void mend(uint8_t *file, size_t size, uint32_t generation, struct chain *
     if (size < WAL_HEADER_BYTES) {
         return;
     }
-    struct wal_header header = {
-        .version = 1, .salt = 7, .generation = generation, .first_seq = chain->seq + 1, .prev = chain->prev};
+    struct wal_header header = {.version = 1,
+                                .salt = 7,
+                                .generation = generation,
+                                .first_seq = chain->seq + 1,
+                                .prev = chain->prev,
+                                .next_index = chain->next_index};
     wal_header_encode(file, &header);
     size_t at = WAL_HEADER_BYTES;
     while (at + WAL_RECORD_BYTES <= size) {
@@ -72,10 +77,15 @@ static void failed_cb(void *ctx, enum env_status status)
     abort();
 }
 
+/* Of the snapshot that covers a dropped prefix. */
+static uint64_t start_index;
+
 static enum wal_status open_wal(struct mem_env *mem, uint64_t *persisted, struct wal **wal)
 {
     struct wal_config config = {.segment_bytes = SEGMENT_BYTES,
                                 .entry_bytes_max = ENTRY_MAX,
+                                .start_index = start_index,
+                                .start_term = start_index == 0 ? 0 : 3,
                                 .persisted = persisted_cb,
                                 .failed = failed_cb,
                                 .ctx = persisted};
@@ -134,20 +144,29 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(files, 0, sizeof files);
     memcpy(files[0], data, split);
     memcpy(files[1], data + split, size - split);
-    struct chain chain = {0};
+    struct chain chain = {.next_index = 1};
+    uint32_t first = 1;
+    start_index = (mode & 64) != 0 ? 20 : 0;
+    if ((mode & 32) != 0) {
+        first = 3;
+        chain = (struct chain){.seq = 40, .prev = 1234567, .next_index = 18};
+    }
     if ((mode & 1) != 0) {
-        mend(files[0], split, 1, &chain);
+        mend(files[0], split, first, &chain);
     }
     if ((mode & 2) != 0) {
-        mend(files[1], size - split, 2, &chain);
+        mend(files[1], size - split, first + 1, &chain);
     }
     if ((mode & 4) != 0 && split > 0) {
         files[0][mode * 37u % split] ^= mode; /* damage after mending */
     }
     struct mem_env *mem = mem_env_new(1);
-    mem_env_file_put(mem, "wal-00000001", files[0], (mode & 8) != 0 ? split : SEGMENT_BYTES);
+    char name[WAL_NAME_BYTES];
+    wal_name_format(name, first);
+    mem_env_file_put(mem, name, files[0], (mode & 8) != 0 ? split : SEGMENT_BYTES);
     if (size > split) {
-        mem_env_file_put(mem, "wal-00000002", files[1], (mode & 16) != 0 ? size - split : SEGMENT_BYTES);
+        wal_name_format(name, first + 1);
+        mem_env_file_put(mem, name, files[1], (mode & 16) != 0 ? size - split : SEGMENT_BYTES);
     }
     use(mem);
     mem_env_free(mem);

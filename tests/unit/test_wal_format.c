@@ -59,6 +59,33 @@ START_TEST(a_segment_has_the_bytes_of_the_golden_file)
 }
 END_TEST
 
+START_TEST(a_reset_has_the_bytes_of_the_golden_file)
+{
+    static uint8_t image[FIX_SEGMENT_BYTES];
+    uint8_t golden[GOLDEN_MAX];
+    size_t n = golden_read("wal-reset-v1.hex", golden);
+    struct fix fix;
+    fix_init(&fix);
+    fix_open(&fix);
+    fix_append_durable(&fix, 1, 1, 1, 5);
+    ck_assert_int_eq(wal_reset(fix.wal, 9, 4), WAL_OK);
+    fix_append_durable(&fix, 10, 10, 5, 3);
+    fix_close(&fix);
+    const uint8_t *file = mem_env_file(fix.mem, "wal-00000001", NULL);
+    ck_assert_int_eq(memcmp(file, golden, n), 0);
+    memcpy(image, golden, n);
+    ck_assert_int_eq(memcmp(file, image, sizeof image), 0);
+    mem_env_file_put(fix.mem, "wal-00000001", image, sizeof image);
+    fix.start_index = 9;
+    fix.start_term = 4;
+    fix_open(&fix);
+    ck_assert_uint_eq(wal_first(fix.wal), 10);
+    ck_assert_uint_eq(wal_term_of(fix.wal, 9), 4);
+    fix_check(&fix, 10, 5, 3);
+    fix_fini(&fix);
+}
+END_TEST
+
 START_TEST(the_golden_segment_is_still_read)
 {
     static uint8_t image[FIX_SEGMENT_BYTES];
@@ -198,6 +225,7 @@ int main(void)
 {
     TCase *cases = tcase_create("wal_format");
     tcase_add_test(cases, a_segment_has_the_bytes_of_the_golden_file);
+    tcase_add_test(cases, a_reset_has_the_bytes_of_the_golden_file);
     tcase_add_test(cases, the_golden_segment_is_still_read);
     tcase_add_test(cases, a_slot_has_the_bytes_of_the_golden_file);
     tcase_add_test(cases, the_golden_slot_is_still_read);

@@ -19,6 +19,10 @@ struct fix {
     const char *error;
     uint64_t segment_bytes;
     uint32_t entry_bytes_max;
+    uint32_t recycle_max;
+    uint64_t start_index;
+    uint64_t start_term;
+    bool restored;
     struct {
         uint64_t index;
         uint64_t term;
@@ -57,6 +61,10 @@ static inline enum wal_status fix_try_open(struct fix *fix)
     struct wal_config config = {
         .segment_bytes = fix->segment_bytes,
         .entry_bytes_max = fix->entry_bytes_max,
+        .recycle_max = fix->recycle_max,
+        .start_index = fix->start_index,
+        .start_term = fix->start_term,
+        .restored = fix->restored,
         .persisted = fix_persisted_cb,
         .failed = fix_failed_cb,
         .ctx = fix,
