@@ -6,6 +6,8 @@
 
 #define CHUNK 256u
 #define WAYS 4u
+/* Keys fetched ahead while they learn their places. */
+#define PLACE_AHEAD 8u
 
 static inline struct deadline *at(const struct deadlines *deadlines, uint32_t i)
 {
@@ -31,6 +33,11 @@ static void put(struct deadlines *deadlines, uint32_t i, struct deadline deadlin
     key_place_set(deadline.key, i);
 }
 
+static void put_silently(struct deadlines *deadlines, uint32_t i, struct deadline deadline)
+{
+    *at(deadlines, i) = deadline;
+}
+
 /* Both find the place of `deadline`, with a hole at `i`. */
 static void sift_up(struct deadlines *deadlines, uint32_t i, struct deadline deadline)
 {
@@ -45,7 +52,8 @@ static void sift_up(struct deadlines *deadlines, uint32_t i, struct deadline dea
     put(deadlines, i, deadline);
 }
 
-static void sift_down(struct deadlines *deadlines, uint32_t i, struct deadline deadline)
+static inline void sift_down(struct deadlines *deadlines, uint32_t i, struct deadline deadline,
+                             void (*place)(struct deadlines *deadlines, uint32_t i, struct deadline deadline))
 {
     for (;;) {
         uint64_t child = (uint64_t)i * WAYS + 1;
@@ -61,10 +69,10 @@ static void sift_down(struct deadlines *deadlines, uint32_t i, struct deadline d
         if (!sooner(at(deadlines, best), &deadline)) {
             break;
         }
-        put(deadlines, i, *at(deadlines, best));
+        place(deadlines, i, *at(deadlines, best));
         i = best;
     }
-    put(deadlines, i, deadline);
+    place(deadlines, i, deadline);
 }
 
 static void settle(struct deadlines *deadlines, uint32_t i, struct deadline deadline)
@@ -72,7 +80,7 @@ static void settle(struct deadlines *deadlines, uint32_t i, struct deadline dead
     if (i > 0 && sooner(&deadline, at(deadlines, (i - 1) / WAYS))) {
         sift_up(deadlines, i, deadline);
     } else {
-        sift_down(deadlines, i, deadline);
+        sift_down(deadlines, i, deadline, put);
     }
 }
 
@@ -87,7 +95,8 @@ void deadlines_fini(struct deadlines *deadlines)
     deadlines->chunks = NULL;
 }
 
-void deadlines_add(struct deadlines *deadlines, struct key *key, uint64_t at_ms)
+/* A place at the end for a key that is not in the heap. */
+static uint32_t push(struct deadlines *deadlines, struct key *key, uint64_t at_ms)
 {
     assert(key_has_deadline(key));
     assert(deadlines->n < UINT32_MAX);
@@ -105,7 +114,38 @@ void deadlines_add(struct deadlines *deadlines, struct key *key, uint64_t at_ms)
     }
     deadlines->n++;
     key_deadline_set(key, at_ms);
+    return i;
+}
+
+void deadlines_add(struct deadlines *deadlines, struct key *key, uint64_t at_ms)
+{
+    uint32_t i = push(deadlines, key, at_ms);
     sift_up(deadlines, i, (struct deadline){.at_ms = at_ms, .key = key});
+}
+
+void deadlines_append(struct deadlines *deadlines, struct key *key, uint64_t at_ms)
+{
+    uint32_t i = push(deadlines, key, at_ms);
+    *at(deadlines, i) = (struct deadline){.at_ms = at_ms, .key = key};
+}
+
+bool deadlines_order(struct deadlines *deadlines, uint64_t *step, uint64_t budget)
+{
+    /* First each subtree from the last one up becomes a heap; then the keys, in another order of memory, learn their
+     * places: only once each. */
+    uint64_t parents = deadlines->n < 2 ? 0 : (deadlines->n - 2) / WAYS + 1;
+    for (; *step < parents && budget > 0; budget--) {
+        uint32_t i = (uint32_t)(parents - 1 - (*step)++);
+        sift_down(deadlines, i, *at(deadlines, i), put_silently);
+    }
+    for (; *step >= parents && *step < parents + deadlines->n && budget > 0; budget--) {
+        uint32_t i = (uint32_t)((*step)++ - parents);
+        if (i + PLACE_AHEAD < deadlines->n) {
+            __builtin_prefetch(at(deadlines, i + PLACE_AHEAD)->key, 1);
+        }
+        key_place_set(at(deadlines, i)->key, i);
+    }
+    return *step == parents + deadlines->n;
 }
 
 void deadlines_remove(struct deadlines *deadlines, const struct key *key)

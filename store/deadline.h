@@ -24,6 +24,10 @@ void deadlines_init(struct deadlines *deadlines, struct memory *memory);
 void deadlines_fini(struct deadlines *deadlines);
 /* The deadline is set in the key too. */
 void deadlines_add(struct deadlines *deadlines, struct key *key, uint64_t at_ms);
+/* The same in bulk: until deadlines_order has said that all is done, only this may be called. */
+void deadlines_append(struct deadlines *deadlines, struct key *key, uint64_t at_ms);
+/* Makes a heap of what was appended, in pieces of about `budget` keys; `*at` is 0 before the first. True when done. */
+bool deadlines_order(struct deadlines *deadlines, uint64_t *at, uint64_t budget);
 void deadlines_remove(struct deadlines *deadlines, const struct key *key);
 void deadlines_change(struct deadlines *deadlines, struct key *key, uint64_t at_ms);
 /* The key's block has moved; its name and place have not. */

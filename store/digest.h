@@ -7,6 +7,8 @@
 
 /* Costs time in proportion to the value. */
 uint64_t digest_key(const struct key *key);
+/* The same where XXH3 of name and value, side by side, is known. */
+uint64_t digest_key_hashed(const struct key *key, uint64_t payload_hash);
 uint64_t digest_content(uint64_t key_digests, uint64_t n_keys, uint64_t revision, uint64_t time_ms);
 
 #endif

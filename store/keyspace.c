@@ -87,23 +87,28 @@ static uint64_t next_revision(struct store *store)
     return ++store->revision;
 }
 
-static uint64_t logical_bytes(const struct key *key)
+uint64_t keyspace_logical_bytes(const struct key *key)
 {
     struct key_view view;
     key_view(key, &view);
     return view.name_len + view.value_len + LOGICAL_KEY_BYTES + (key_has_deadline(key) ? LOGICAL_DEADLINE_BYTES : 0);
 }
 
+/* Every change of a key begins here: also what a running snapshot still needs of it is saved. */
 static void sums_leave(struct store *store, const struct key *key)
 {
-    store->key_digests -= digest_key(key);
-    store->logical_bytes -= logical_bytes(key);
+    uint64_t digest = digest_key(key);
+    if (store->cut != NULL) {
+        cut_save(store->cut, key, digest);
+    }
+    store->key_digests -= digest;
+    store->logical_bytes -= keyspace_logical_bytes(key);
 }
 
 static void sums_enter(struct store *store, const struct key *key)
 {
     store->key_digests += digest_key(key);
-    store->logical_bytes += logical_bytes(key);
+    store->logical_bytes += keyspace_logical_bytes(key);
 }
 
 static uint64_t hash_of(const struct store *store, const struct key *key)
@@ -112,10 +117,19 @@ static uint64_t hash_of(const struct store *store, const struct key *key)
     return table_hash(&store->table, name.iov_base, name.iov_len);
 }
 
+/* Does a running snapshot need this block as it is? */
+static bool block_is_kept(const struct store *store, const struct key *key)
+{
+    return store->cut != NULL && cut_keeps(store->cut, key);
+}
+
 static void block_release(struct store *store, struct key *key)
 {
     struct key_view view;
     key_view(key, &view);
+    if (block_is_kept(store, key) && cut_take_block(store->cut, key, view.bytes)) {
+        return;
+    }
     memory_release(store->memory, MEMORY_KEY, key, view.bytes);
 }
 
@@ -171,7 +185,8 @@ static struct key *block_resize(struct store *store, struct key *key, size_t val
     key_view(key, &view);
     size_t header = key_header_bytes(view.name_len, value_len, has_deadline);
     size_t bytes = header + view.name_len + value_len;
-    if (header == (size_t)(view.name - (uint8_t *)key) && memory_usable(bytes) == memory_usable(view.bytes)) {
+    if (header == (size_t)(view.name - (uint8_t *)key) && memory_usable(bytes) == memory_usable(view.bytes) &&
+        !block_is_kept(store, key)) {
         key_header_write(key, key_type(key), view.name_len, value_len, has_deadline);
         return key;
     }
@@ -185,7 +200,7 @@ static struct key *block_resize(struct store *store, struct key *key, size_t val
         deadlines_moved(&store->deadlines, moved);
     }
     table_replace(&store->table, hash, key, moved);
-    memory_release(store->memory, MEMORY_KEY, key, view.bytes);
+    block_release(store, key);
     return moved;
 }
 
@@ -219,7 +234,7 @@ static bool set_in_place(struct store *store, struct key *key, const void *value
     bool has_deadline = deadline_ms != KEYSPACE_NO_DEADLINE;
     size_t header = key_header_bytes(view.name_len, len, has_deadline);
     if (has_deadline != key_has_deadline(key) || header != (size_t)(view.name - (uint8_t *)key) ||
-        memory_usable(header + view.name_len + len) != memory_usable(view.bytes)) {
+        memory_usable(header + view.name_len + len) != memory_usable(view.bytes) || block_is_kept(store, key)) {
         return false;
     }
     sums_leave(store, key);
@@ -283,7 +298,7 @@ void keyspace_set_deadline(struct store *store, struct key *key, uint64_t deadli
     if (had && !has) {
         deadlines_remove(&store->deadlines, key);
     }
-    if (had != has) {
+    if (had != has || block_is_kept(store, key)) {
         size_t len = key_value(key).iov_len;
         key = block_resize(store, key, len, has, len);
     }
@@ -334,13 +349,34 @@ void keyspace_copy(struct store *store, struct key *key, const void *to, size_t 
     link_key(store, hash, copy, old, key_deadline_get(key));
 }
 
+/* Table and heap are to be made anew. */
+static void content_give_up(struct store *store)
+{
+    deadlines_fini(&store->deadlines);
+    if (store->cut == NULL || !cut_take_content(store->cut, &store->table, store->memory)) {
+        table_fini(&store->table);
+        memory_discard(store->memory);
+    }
+}
+
+void keyspace_replace(struct store *store, struct store *loaded)
+{
+    assert(loaded->cut == NULL);
+    /* Callers have hashes of keys, clients have cursors. */
+    assert(loaded->table.seed == store->table.seed);
+    content_give_up(store);
+    memory_absorb(loaded->memory, store->memory);
+    store->memory = loaded->memory;
+    store->table = loaded->table;
+    store->deadlines = loaded->deadlines;
+    keyspace_init(loaded, &(struct store_config){.hash_seed = store->table.seed});
+}
+
 void keyspace_flush(struct store *store)
 {
     next_revision(store);
     uint64_t seed = store->table.seed;
-    table_fini(&store->table);
-    deadlines_fini(&store->deadlines);
-    memory_discard(store->memory);
+    content_give_up(store);
     table_init(&store->table, store->memory, seed);
     deadlines_init(&store->deadlines, store->memory);
     store->key_digests = 0;

@@ -554,17 +554,65 @@ void memory_release(struct memory *memory, enum memory_kind kind, void *block, s
     }
 }
 
-void memory_discard(struct memory *memory)
+void memory_release_later(struct memory *memory, void *block)
+{
+    struct large *large = (struct large *)block - 1;
+    list_remove(&large->link);
+    memory->large_bytes -= large->bytes;
+    list_add(&memory->dead_large, &large->link);
+}
+
+/* To be called when the live blocks went elsewhere. */
+static void forget_live(struct memory *memory)
 {
     memset(memory->classes, 0, sizeof memory->classes);
     memory->victim = NULL;
     memory->moves_owed = 0;
-    list_join(&memory->dead, &memory->open);
-    list_join(&memory->dead, &memory->full);
-    list_join(&memory->dead_large, &memory->large);
     memory->n_regions = 0;
     memory->n_free_pages = 0;
     memory->large_bytes = 0;
+}
+
+void memory_discard(struct memory *memory)
+{
+    list_join(&memory->dead, &memory->open);
+    list_join(&memory->dead, &memory->full);
+    list_join(&memory->dead_large, &memory->large);
+    forget_live(memory);
+}
+
+struct memory *memory_detach(struct memory *memory)
+{
+    struct memory *detached = memory_new();
+    memcpy(detached->classes, memory->classes, sizeof detached->classes);
+    memcpy(detached->victim_free, memory->victim_free, sizeof detached->victim_free);
+    detached->victim = memory->victim;
+    detached->victim_next = memory->victim_next;
+    detached->moves_owed = memory->moves_owed;
+    detached->n_regions = memory->n_regions;
+    detached->n_free_pages = memory->n_free_pages;
+    detached->large_bytes = memory->large_bytes;
+    list_join(&detached->open, &memory->open);
+    list_join(&detached->full, &memory->full);
+    list_join(&detached->large, &memory->large);
+    forget_live(memory);
+    return detached;
+}
+
+void memory_absorb(struct memory *memory, struct memory *other)
+{
+    memory_discard(other);
+    list_join(&memory->dead, &other->dead);
+    list_join(&memory->dead_large, &other->dead_large);
+    if (other->shrinking_bytes >= MAPPED_MIN) {
+        /* Its beginning is still there: from here on it is a large block like others. */
+        struct large *large = (struct large *)(void *)other->shrinking;
+        large->bytes = other->shrinking_bytes;
+        list_add(&memory->dead_large, &large->link);
+    } else if (other->shrinking_bytes > 0) {
+        unmap(other->shrinking, other->shrinking_bytes);
+    }
+    free(other);
 }
 
 /* Takes the next thing to give back; malloc'd blocks go at once. Returns the bytes given back. */

@@ -34,6 +34,14 @@ size_t memory_usable(size_t size);
 /* Give up every block at once. Costs no more than a few list operations: the memory is reused by later allocations or
  * given back to the system by memory_step. */
 void memory_discard(struct memory *memory);
+/* Moves every live block, where it lies, to a memory of its own, and leaves this one as if it had given them up. As
+ * cheap as memory_discard. Gives a memory, for memory_absorb. */
+struct memory *memory_detach(struct memory *memory);
+/* Takes `other`, whose live blocks are given up: they are given back through `memory`. */
+void memory_absorb(struct memory *memory, struct memory *other);
+/* As memory_release, for a block above MEMORY_SMALL_MAX: any size costs the same here, the rest is memory_step's. */
+void memory_release_later(struct memory *memory, void *block);
+
 /* Give back at most about `bytes` of what was discarded or released; false when nothing is left to give back. */
 bool memory_step(struct memory *memory, size_t bytes);
 

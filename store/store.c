@@ -33,6 +33,7 @@ void store_free(struct store *store)
     if (store == NULL) {
         return;
     }
+    assert(store->cut == NULL);
     keyspace_fini(store);
     free(store->argv);
     free(store);

@@ -23,6 +23,10 @@
 /* Keys fetched ahead while a segment is split. */
 #define SPLIT_AHEAD 12u
 #define DEPTH_MAX (48u - 16u - 1u)
+/* Keys fetched ahead of table_walk. */
+#define WALK_AHEAD 12u
+/* So that a capacity fits its 16 bits. */
+#define SEGMENT_KEYS_MAX 50000u
 
 /* --- Points and places -------------------------------------------------------------------------------------------- */
 
@@ -368,6 +372,30 @@ void table_init(struct table *table, struct memory *memory, uint64_t seed)
     segment_open(table, 0, SEGMENT_CAPACITY_MIN);
 }
 
+void table_reserve(struct table *table, uint64_t n_keys)
+{
+    assert(table->n_keys == 0);
+    assert(table->n_segments == 1);
+    uint64_t n_segments = (n_keys + SEGMENT_KEYS - 1) / SEGMENT_KEYS;
+    if (n_segments <= 1) {
+        return;
+    }
+    struct segment first = *segment_at(table, 0);
+    segment_close(table, &first);
+    while (table->n_segments < n_segments) {
+        table_push_segment(table);
+    }
+    for (uint32_t i = 0; i < table->n_segments; i++) {
+        unsigned expected = (unsigned)(n_keys >> segment_depth(table, i)) + 1;
+        segment_open(table, i, capacity_for(expected, FILL_GROWN));
+    }
+}
+
+bool table_has_room(const struct table *table, uint64_t hash)
+{
+    return segment_at(table, segment_of(table, hash))->n < SEGMENT_KEYS_MAX;
+}
+
 void table_fini(struct table *table)
 {
     free(table->chunks);
@@ -501,6 +529,61 @@ uint64_t table_scan(const struct table *table, uint64_t cursor, void (*each)(voi
     uint64_t begin = depth == 0 ? 0 : point >> (64 - depth) << (64 - depth);
     uint64_t next = begin + (((uint64_t)(tag == 0x10000 ? 0xffff : tag) + 1) << (48 - depth));
     return next >> CURSOR_SHIFT;
+}
+
+uint64_t table_cursor(uint64_t hash)
+{
+    return reverse64(hash) >> CURSOR_SHIFT;
+}
+
+static bool key_is_before(const struct table *table, const struct key *key, uint64_t cursor)
+{
+    struct iovec name = key_name(key);
+    return table_cursor(table_hash(table, name.iov_base, name.iov_len)) < cursor;
+}
+
+uint64_t table_walk(const struct table *table, uint64_t cursor, bool (*each)(void *ctx, struct key *key), void *ctx)
+{
+    assert(cursor < TABLE_CURSOR_END);
+    uint64_t point = cursor << CURSOR_SHIFT;
+    uint32_t i = segment_of(table, reverse64(point));
+    unsigned depth = segment_depth(table, i);
+    const struct segment *segment = segment_at(table, i);
+    unsigned capacity = segment->capacity;
+    uint64_t in_segment = point << depth;
+    unsigned from = (unsigned)(in_segment >> 48);
+    /* A cursor from a time when the table was larger may lie within what has become one tag. */
+    bool splits_tag = in_segment << 16 != 0;
+    unsigned tag = 0xffff;
+    bool enough = false;
+    /* Past the end, the front holds the rest of the last run, which has the greatest tags. */
+    for (unsigned at = home_of(from, capacity); at < 2 * capacity; at++) {
+        unsigned place = at < capacity ? at : at - capacity;
+        uint64_t slot = segment->slots[place];
+        bool wrapped = slot != 0 && home_of(slot_tag(slot), capacity) > place;
+        if (at >= capacity && !wrapped) {
+            break;
+        }
+        if (place + WALK_AHEAD < capacity) {
+            const char *ahead = (const char *)slot_key(segment->slots[place + WALK_AHEAD]);
+            __builtin_prefetch(ahead);
+            __builtin_prefetch(ahead + 64);
+        }
+        if (slot == 0 || (at < capacity && wrapped) || slot_tag(slot) < from) {
+            continue;
+        }
+        if (enough && slot_tag(slot) != tag) {
+            break;
+        }
+        tag = slot_tag(slot);
+        if (!(splits_tag && tag == from && key_is_before(table, slot_key(slot), cursor))) {
+            enough = !each(ctx, slot_key(slot)) || enough;
+        }
+    }
+    unsigned done = enough ? tag : 0xffff;
+    uint64_t begin = depth == 0 ? 0 : point >> (64 - depth) << (64 - depth);
+    uint64_t next = (begin + (((uint64_t)done + 1) << (48 - depth))) >> CURSOR_SHIFT;
+    return next == 0 ? TABLE_CURSOR_END : next;
 }
 
 struct key *table_pick(const struct table *table, uint64_t random)

@@ -32,6 +32,10 @@ struct table {
 };
 
 void table_init(struct table *table, struct memory *memory, uint64_t seed);
+/* Make an empty table as large as `n_keys` will need, so that it need not grow under them. */
+void table_reserve(struct table *table, uint64_t n_keys);
+/* Can the segment of a key with this hash take one more? Fails only for names chosen to collide. */
+bool table_has_room(const struct table *table, uint64_t hash);
 /* The slots are given up with the memory they came from (memory_discard). */
 void table_fini(struct table *table);
 
@@ -52,6 +56,13 @@ void table_slots_moved(struct table *table, void *block);
 /* Visit the keys of at least one point from `cursor` on, unless its segment has none left; gives the next cursor, 0 at
  * the end. */
 uint64_t table_scan(const struct table *table, uint64_t cursor, void (*each)(void *ctx, struct key *key), void *ctx);
+/* The cursor at which a key of this hash is visited: below TABLE_CURSOR_END. */
+#define TABLE_CURSOR_END (UINT64_C(1) << 48)
+uint64_t table_cursor(uint64_t hash);
+/* Visit keys in the order of their cursors, from `cursor` on, at most to the end of its segment; once `each` gives
+ * false, only the others of the same point. Gives the next cursor, TABLE_CURSOR_END at the end. Keys that stay are
+ * visited exactly once, however the table grows and shrinks between the calls. */
+uint64_t table_walk(const struct table *table, uint64_t cursor, bool (*each)(void *ctx, struct key *key), void *ctx);
 /* The key in a slot chosen by `random`, NULL if that slot is empty. */
 struct key *table_pick(const struct table *table, uint64_t random);
 size_t table_bytes(const struct table *table);
