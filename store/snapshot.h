@@ -1,8 +1,8 @@
 /* Snapshots: a store's content at one instant as a stream of bytes, produced piece by piece while writes go on, and
  * consumed. Owns what writes would have destroyed of that instant. Knows nothing of files, compression and
  * checksums. Called from the store's thread. Format: docs/FORMATS.md, section Snapshot stream. */
-#ifndef LOCKSTEP_SNAPSHOT_H
-#define LOCKSTEP_SNAPSHOT_H
+#ifndef LOCKSTEP_STORE_SNAPSHOT_H
+#define LOCKSTEP_STORE_SNAPSHOT_H
 
 #include "store/store.h"
 

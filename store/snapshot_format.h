@@ -1,7 +1,7 @@
 /* Inside store/: the bytes of a snapshot stream (docs/FORMATS.md, section Snapshot stream). Little-endian, nothing
  * aligned. */
-#ifndef LOCKSTEP_SNAPSHOT_FORMAT_H
-#define LOCKSTEP_SNAPSHOT_FORMAT_H
+#ifndef LOCKSTEP_STORE_SNAPSHOT_FORMAT_H
+#define LOCKSTEP_STORE_SNAPSHOT_FORMAT_H
 
 #include "store/entry.h"
 #include "store/key.h"

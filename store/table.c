@@ -386,8 +386,9 @@ void table_reserve(struct table *table, uint64_t n_keys)
         table_push_segment(table);
     }
     for (uint32_t i = 0; i < table->n_segments; i++) {
+        /* Those that get more than their share will grow, the others must not be too empty. */
         unsigned expected = (unsigned)(n_keys >> segment_depth(table, i)) + 1;
-        segment_open(table, i, capacity_for(expected, FILL_GROWN));
+        segment_open(table, i, capacity_for(expected, FILL_MAX));
     }
 }
 
