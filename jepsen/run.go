@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,12 @@ type runConfig struct {
 func (c *runConfig) command() string {
 	text := fmt.Sprintf("./dev jepsen --workload %s --nemesis %s --time %d --rate %d --seed %d", c.workload, c.nemesis,
 		int(c.length.Seconds()), c.rate, c.seed)
+	if c.clients != clientsDefault {
+		text += fmt.Sprintf(" --clients %d", c.clients)
+	}
+	if len(c.flags) > 0 {
+		text += fmt.Sprintf(" --node-flags '%s'", strings.Join(c.flags, " "))
+	}
 	if c.plant != "" {
 		text += " --plant " + c.plant
 	}

@@ -95,6 +95,43 @@ func pauseLeader(ctx context.Context, env *Env) (Running, error) {
 		}}, nil
 }
 
+// islandPause cuts the leader off, stops it until the others have another leader, and lets it go on while it is still cut off:
+// with questions of clients waiting, and nobody to tell it that it was deposed. Then it heals, and begins anew.
+func islandPause(ctx context.Context, env *Env) (Running, error) {
+	timeout := env.Cluster.Config().ElectionTimeout
+	stop, done := make(chan struct{}), make(chan int)
+	wait := func(d time.Duration) bool {
+		select {
+		case <-stop:
+			return false
+		case <-time.After(d):
+			return true
+		}
+	}
+	go func() {
+		rounds := 0
+		for more := true; more; {
+			leader, known := env.leader(ctx)
+			island, _ := isolate(env, leader.Index, "")
+			if known && leader.Pause() {
+				rounds++
+			}
+			more = wait(timeout*2 + time.Duration(env.Rand.Int63n(int64(timeout*3))))
+			leader.Resume()
+			more = wait(timeout/2) && more
+			island.Stop(ctx)
+			more = more && wait(timeout+time.Duration(env.Rand.Int63n(int64(timeout*2))))
+		}
+		done <- rounds
+	}()
+	return Running{Detail: "the leader is cut off and stopped, goes on while cut off, and comes back; repeatedly",
+		Stop: func(context.Context) (string, bool) {
+			close(stop)
+			rounds := <-done
+			return fmt.Sprintf("%d rounds", rounds), rounds > 0
+		}}, nil
+}
+
 // rolling stops one node after the other gracefully and starts the other binary, then back.
 func rolling(ctx context.Context, env *Env) (Running, error) {
 	config := env.Cluster.Config()
@@ -148,6 +185,8 @@ var processes = []*Fault{
 		Start: func(_ context.Context, env *Env) (Running, error) { return pause(env, env.minority()) }},
 	{Name: "pause-leader", About: "SIGSTOP to the leader for 0.8 to 2.4 election time-outs, again and again",
 		Lasting: 6 * time.Second, Start: pauseLeader},
+	{Name: "island-pause", About: "the leader is cut off and stopped for 2 to 5 election time-outs, then runs while still cut off",
+		Lasting: 8 * time.Second, Start: islandPause},
 	{Name: "rolling", About: "graceful restart of one node after the other, alternating two binaries (--binary2)",
 		Lasting: 8 * time.Second, Start: rolling},
 }

@@ -13,7 +13,7 @@ import (
 var watch = &Workload{Name: "watch", OKMin: 20,
 	About: "compare-and-set by WATCH, GET, MULTI, SET, EXEC: linearizable with reads and plain writes",
 	Needs: []string{"watch", "multi", "exec", "get", "set"},
-	New:   func(int64) Instance { return &watchRun{keys: rotation{width: 6, uses: 100}} }}
+	New:   func(int64) Instance { return &watchRun{keys: rotation{width: 15, uses: 50}} }}
 
 type watchRun struct {
 	keys   rotation
@@ -89,7 +89,7 @@ var lock = &Workload{Name: "lock", OKMin: 20,
 	About: "locks by SET NX, released by the holder with WATCH, GET, MULTI, DEL, EXEC: never two holders; fencing tokens when " +
 		"the product has them",
 	Needs: []string{"set", "get", "del", "watch", "multi", "exec"},
-	New:   func(int64) Instance { return &lockRun{keys: rotation{width: 4, uses: 120}} }}
+	New:   func(int64) Instance { return &lockRun{keys: rotation{width: 15, uses: 50}} }}
 
 type lockRun struct {
 	keys   rotation

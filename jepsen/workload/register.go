@@ -18,7 +18,7 @@ var register = &Workload{Name: "register", OKMin: 50,
 	About: "read, write and GETSET on integers; reads by GET, MGET, MULTI/EXEC, GETRANGE and behind a pipelined write, on all " +
 		"nodes, each linearizable",
 	Needs: []string{"get", "set", "getset", "mget", "getrange", "multi", "exec"},
-	New:   func(int64) Instance { return &registerRun{keys: rotation{width: 8, uses: 120}} }}
+	New:   func(int64) Instance { return &registerRun{keys: rotation{width: 30, uses: 40}} }}
 
 type registerRun struct {
 	keys   rotation
@@ -124,7 +124,7 @@ func (r *registerRun) pipelined(ctx context.Context, w *Worker, key int) {
 
 func (r *registerRun) Final(ctx context.Context, w *Worker) {
 	used := r.keys.used()
-	for i := 0; i < 16 && used-1-i >= 0; i++ {
+	for i := 0; i < 60 && used-1-i >= 0; i++ {
 		r.read(ctx, w, used-1-i, "get")
 	}
 }
