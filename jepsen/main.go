@@ -24,6 +24,10 @@ func main() {
 }
 
 func realMain(ctx context.Context, args []string) int {
+	command := "run"
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		command, args = args[0], args[1:]
+	}
 	c := &runConfig{}
 	flags := flag.NewFlagSet("jepsen", flag.ContinueOnError)
 	length := 20
@@ -37,7 +41,7 @@ func realMain(ctx context.Context, args []string) int {
 	flags.StringVar(&c.binary, "binary", "build/lockstepd", "lockstepd")
 	flags.StringVar(&c.binary2, "binary2", "", "another lockstepd for the nemesis rolling")
 	flags.StringVar(&c.cli, "cli", "build/lockstep", "lockstep")
-	flags.StringVar(&c.faults, "faults", "build/lockstep_faults.so", "library to preload into the nodes")
+	flags.StringVar(&c.faults, "fault-library", "build/lockstep_faults.so", "library to preload into the nodes")
 	nodeFlags := ""
 	flags.StringVar(&nodeFlags, "node-flags", "", "more flags for the nodes, such as '--leases no'")
 	flags.StringVar(&c.plant, "plant", "", "planted bug (with lockstepd_planted as --binary)")
@@ -45,17 +49,59 @@ func realMain(ctx context.Context, args []string) int {
 	flags.DurationVar(&c.electionTimeout, "election-timeout", 300*time.Millisecond, "of the nodes")
 	flags.DurationVar(&c.opTimeout, "op-timeout", 1500*time.Millisecond, "after which a client gives up: unknown")
 	flags.BoolVar(&c.keep, "keep", false, "keep the nodes' data")
+	quick := flags.Bool("quick", false, "matrix: every workload three times for 20 s")
+	losses := flags.Int("faults", 0, "failover: how often the leader is lost (default 50)")
+	stored := flags.String("history", "", "recheck: a run's history.json")
 	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "error: what is '%s'? ./dev help jepsen explains\n", flags.Arg(0))
 		return 2
 	}
 	c.flags = strings.Fields(nodeFlags)
 	c.length = time.Duration(length) * time.Second
+	switch command {
+	case "run":
+		return single(ctx, c)
+	case "list":
+		return list(ctx, *c)
+	case "matrix":
+		each := 7
+		if *quick {
+			each, c.length = 3, 20*time.Second
+		} else if !given(flags, "time") {
+			c.length = time.Minute
+		}
+		return matrix(ctx, *c, each)
+	case "planted":
+		return planted(ctx, *c)
+	case "failover":
+		if *losses == 0 {
+			*losses = 50
+		}
+		return failover(ctx, c, *losses)
+	case "recheck":
+		return recheck(c.workload, *stored)
+	}
+	fmt.Fprintf(os.Stderr, "error: no command '%s'; ./dev help jepsen explains\n", command)
+	return 2
+}
+
+func given(flags *flag.FlagSet, name string) bool {
+	found := false
+	flags.Visit(func(f *flag.Flag) { found = found || f.Name == name })
+	return found
+}
+
+func single(ctx context.Context, c *runConfig) int {
 	r, err := run(ctx, c)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		return 1
 	}
 	fmt.Println(r.Summary())
+	fmt.Println(r.Dir + "/index.html")
 	if r.Verdict != report.Green {
 		return 1
 	}

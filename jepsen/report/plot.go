@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"sort"
 	"strings"
 
 	"lockstep/jepsen/history"
@@ -118,4 +119,42 @@ func (r *Run) plotRate() error {
 		fmt.Fprintf(&p.b, `<polyline points="%s" fill="none" stroke="%s"/>`+"\n", points.String(), colours[outcome])
 	}
 	return p.write(filepath.Join(r.Dir, "rate.svg"))
+}
+
+// Distribution plots, per series, the share of measurements (ms) that are at most x.
+func Distribution(path string, series map[string][]float64) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%.0f" height="%.0f" font-family="sans-serif" font-size="11">`+
+		"\n"+`<rect width="100%%" height="100%%" fill="white"/>`+"\n", plotWidth, plotHeight)
+	highest := 100.0
+	names := make([]string, 0, len(series))
+	for name, values := range series {
+		names = append(names, name)
+		sort.Float64s(values)
+		highest = math.Max(highest, values[len(values)-1])
+	}
+	sort.Strings(names)
+	highest = math.Ceil(highest/100) * 100
+	x := func(v float64) float64 { return plotLeft + v/highest*(plotWidth-plotLeft-plotRight) }
+	y := func(part float64) float64 { return plotTop + (1-part)*(plotHeight-plotTop-plotBottom) }
+	for v := 0.0; v <= highest; v += 100 {
+		fmt.Fprintf(&b, `<line x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f" stroke="#ddd"/><text x="%.1f" y="%.1f" text-anchor="middle">%.0f ms</text>`+
+			"\n", x(v), x(v), plotTop, plotHeight-plotBottom, x(v), plotHeight-10, v)
+	}
+	for _, part := range []float64{0, 0.5, 1} {
+		fmt.Fprintf(&b, `<text x="%.1f" y="%.1f" text-anchor="end">%.0f %%</text>`+"\n", plotLeft-4, y(part)+4, part*100)
+	}
+	colour := []string{"#3a6fb0", "#c00000", "#d08a00"}
+	for n, name := range names {
+		points := fmt.Sprintf("%.1f,%.1f ", x(0), y(0))
+		for i, v := range series[name] {
+			low, high := float64(i)/float64(len(series[name])), float64(i+1)/float64(len(series[name]))
+			points += fmt.Sprintf("%.1f,%.1f %.1f,%.1f ", x(v), y(low), x(v), y(high))
+		}
+		fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n", points, colour[n%3])
+		fmt.Fprintf(&b, `<text x="%.1f" y="%.1f" fill="%s">leader %s, n=%d</text>`+"\n", plotLeft+10, plotTop+15+float64(n)*15,
+			colour[n%3], name, len(series[name]))
+	}
+	b.WriteString("</svg>\n")
+	return os.WriteFile(path, []byte(b.String()), 0o644)
 }

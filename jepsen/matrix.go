@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"lockstep/jepsen/control"
+	"lockstep/jepsen/history"
+	"lockstep/jepsen/nemesis"
+	"lockstep/jepsen/report"
+	"lockstep/jepsen/workload"
+)
+
+// faultSet is what one run of the matrix is given.
+type faultSet struct {
+	nemesis string
+	flags   []string
+	clients int
+	rate    int
+	notFor  string // workload whose promises hold only on clocks within the bound
+}
+
+var faultSets = []faultSet{
+	{nemesis: "partition,kill"},
+	{nemesis: "power"},
+	{nemesis: "island-pause", clients: 150, rate: 400},
+	{nemesis: "clock,partition"},
+	{nemesis: "pause-leader,link"},
+	{nemesis: "kill-all,link-delay"},
+	{nemesis: "bitflip,partition-one"},
+	{nemesis: "disk,kill"},
+	{nemesis: "partition-leader,kill-leader"},
+	{nemesis: "power-volatile"},
+	{nemesis: "rolling"},
+	{nemesis: "disk-fail,pause"},
+	{nemesis: "clock-rate-wild,partition-leader", flags: []string{"--leases", "no"}, notFor: "ttl,modes"},
+}
+
+// workloadsThatRun are those that are written; whether the server has their commands shows when they start.
+func workloadsThatRun() []*workload.Workload {
+	var list []*workload.Workload
+	for _, w := range workload.All() {
+		if w.LeftOut == "" {
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
+// matrix runs every workload under `each` fault sets, rotating through all of them.
+func matrix(ctx context.Context, base runConfig, each int) int {
+	type total struct{ runs, ok, fail, unknown int }
+	totals := map[string]*total{}
+	bad, next := 0, 0
+	begin := time.Now()
+	for number, w := range workloadsThatRun() {
+		totals[w.Name] = &total{}
+		for k := 0; k < each && ctx.Err() == nil; k++ {
+			set := faultSets[next%len(faultSets)]
+			for strings.Contains(set.notFor, w.Name) {
+				next++
+				set = faultSets[next%len(faultSets)]
+			}
+			next++
+			c := base
+			c.workload, c.nemesis, c.flags = w.Name, set.nemesis, append(append([]string(nil), base.flags...), set.flags...)
+			c.seed = base.seed + int64(number*100+k)
+			if set.clients > 0 {
+				c.clients, c.rate = set.clients, set.rate
+			}
+			r, err := run(ctx, &c)
+			if err != nil {
+				fmt.Printf("error     %s: %v\n", c.command(), err)
+				bad++
+				continue
+			}
+			fmt.Println(r.Summary())
+			t := totals[w.Name]
+			t.runs, t.ok, t.fail, t.unknown = t.runs+1, t.ok+r.Counts.OK, t.fail+r.Counts.Fail, t.unknown+r.Counts.Info
+			if r.Verdict != report.Green {
+				fmt.Println("          " + r.Command)
+				bad++
+			}
+		}
+	}
+	fmt.Printf("\n%-10s %5s %10s %10s %10s\n", "workload", "runs", "ok", "failed", "unknown")
+	names := make([]string, 0, len(totals))
+	for name := range totals {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	runs := 0
+	for _, name := range names {
+		t := totals[name]
+		runs += t.runs
+		fmt.Printf("%-10s %5d %10d %10d %10d\n", name, t.runs, t.ok, t.fail, t.unknown)
+	}
+	fmt.Printf("%d runs in %.0f s\n%d passed, %d failed\n", runs, time.Since(begin).Seconds(), runs-bad, bad)
+	if bad > 0 || ctx.Err() != nil {
+		return 1
+	}
+	return 0
+}
+
+// plantedBugs and what catches them.
+var plantedBugs = []struct{ plant, workload, nemesis, flags, about string }{
+	{"stale-lease", "register", "island-pause", "", "a leader answers from memory after its lease has ended"},
+	{"ack-before-sync", "set", "power", "", "a write is acknowledged before the disk has it"},
+	{"apply-twice", "counter", "kill-leader", "", "an entry takes effect twice when it is applied without its proposer"},
+	{"lost-expiry", "ttl", "kill-all", "", "keys stop dying once nodes were restarted"},
+	{"stale-read", "register", "island-pause", "--leases no", "reads are not confirmed by a round of echoes"},
+	{"expose-early", "register", "link-delay", "", "a write is shown before all grantees have received it"},
+}
+
+// planted demands that each planted bug is called a violation.
+func planted(ctx context.Context, base runConfig) int {
+	missed := 0
+	base.binary = filepath.Join(filepath.Dir(base.binary), "lockstepd_planted")
+	for _, bug := range plantedBugs {
+		caught := false
+		for attempt := int64(0); attempt < 3 && !caught && ctx.Err() == nil; attempt++ {
+			c := base
+			c.plant, c.workload, c.nemesis, c.seed = bug.plant, bug.workload, bug.nemesis, base.seed+attempt
+			c.flags = strings.Fields(bug.flags)
+			c.length = 20 * time.Second
+			if bug.nemesis == "island-pause" {
+				c.clients, c.rate = 150, 400
+			}
+			r, err := run(ctx, &c)
+			if err != nil {
+				fmt.Fprintln(os.Stderr, "error:", err)
+				break
+			}
+			caught = r.Verdict == report.Violation
+			if caught {
+				fmt.Printf("caught    %-16s %s by %s: %.160s\n", bug.plant, c.workload, c.nemesis, r.All()[0])
+			}
+		}
+		if !caught {
+			fmt.Printf("MISSED    %-16s %s\n", bug.plant, bug.about)
+			missed++
+		}
+	}
+	fmt.Printf("%d passed, %d failed\n", len(plantedBugs)-missed, missed)
+	if missed > 0 {
+		return 1
+	}
+	return 0
+}
+
+// list names workloads, faults and planted bugs; with root it also asks a real node for missing commands.
+func list(ctx context.Context, base runConfig) int {
+	missing := map[string][]string{}
+	asked := askNode(ctx, base, missing)
+	fmt.Println("workloads:")
+	for _, w := range workload.All() {
+		state := ""
+		if w.LeftOut != "" {
+			state = " [left out: " + w.LeftOut + "]"
+		}
+		if len(missing[w.Name]) > 0 {
+			state += fmt.Sprintf(" [the server has no %s]", strings.Join(missing[w.Name], " "))
+		}
+		fmt.Printf("  %-12s %s%s\n", w.Name, w.About, state)
+	}
+	if !asked {
+		fmt.Println("  (which commands the server has was not asked: that needs root and a built server)")
+	}
+	fmt.Println("faults:")
+	for _, fault := range nemesis.All() {
+		state := ""
+		if fault.LeftOut != "" {
+			state = " [left out: " + fault.LeftOut + "]"
+		}
+		fmt.Printf("  %-17s %s%s\n", fault.Name, fault.About, state)
+	}
+	groups := nemesis.Groups()
+	names := make([]string, 0, len(groups))
+	for name := range groups {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		fmt.Printf("  %-17s one after the other: %s\n", name, strings.Join(groups[name], " "))
+	}
+	fmt.Println("planted bugs (./dev jepsen planted):")
+	for _, bug := range plantedBugs {
+		fmt.Printf("  %-17s %s [%s under %s]\n", bug.plant, bug.about, bug.workload, bug.nemesis)
+	}
+	return 0
+}
+
+func askNode(ctx context.Context, base runConfig, missing map[string][]string) bool {
+	dir, err := os.MkdirTemp("", "jepsen-list-")
+	if err != nil {
+		return false
+	}
+	defer os.RemoveAll(dir)
+	cluster, err := control.New(control.Config{Nodes: 1, Binary: base.binary, FaultLibrary: base.faults, Dir: dir,
+		ElectionTimeout: base.electionTimeout})
+	if err != nil {
+		return false
+	}
+	defer cluster.Close(true)
+	if err := cluster.Start(ctx); err != nil {
+		return false
+	}
+	client := cluster.Nodes[0].Client(time.Second)
+	defer client.Close()
+	for _, w := range workload.All() {
+		missing[w.Name] = w.Missing(ctx, client)
+	}
+	return true
+}
+
+// recheck judges a stored history again.
+func recheck(workloadName, path string) int {
+	w := workload.Find(workloadName)
+	if w == nil || w.LeftOut != "" {
+		fmt.Fprintf(os.Stderr, "error: no workload '%s'\n", workloadName)
+		return 2
+	}
+	h, err := history.ReadJSON(path)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		return 1
+	}
+	h.Sort()
+	code := 0
+	for _, result := range w.New(0).Check(h) {
+		fmt.Printf("%s: %d operations, %d violations, %d undecided\n", result.Checker, result.Checked, len(result.Violations),
+			len(result.Undecided))
+		for _, line := range append(result.Violations, result.Undecided...) {
+			fmt.Println("  " + line)
+			code = 1
+		}
+	}
+	return code
+}
