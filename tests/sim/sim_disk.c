@@ -12,6 +12,8 @@ struct sim_file {
     char name[NAME_BYTES];
     uint8_t *data;
     uint64_t size;
+    uint8_t *stable; /* of a bulk file: what survives a crash for certain; NULL: everything */
+    uint64_t stable_size;
     unsigned handles;
     struct sim_disk_op *first, *last; /* requests; the first one is running */
     struct sim_file *next;
@@ -98,8 +100,57 @@ static void file_free(struct sim_disk *disk, struct sim_file *file)
     }
     *link = file->next;
     disk->used_bytes -= file->size;
+    free(file->stable);
     free(file->data);
     free(file);
+}
+
+static void bulk_sync(struct sim_file *file)
+{
+    file->stable = realloc(file->stable, file->size == 0 ? 1 : file->size);
+    assert(file->stable != NULL);
+    memcpy(file->stable, file->data, file->size);
+    file->stable_size = file->size;
+}
+
+static bool bulk_grow(struct sim_disk *disk, struct sim_file *file, uint64_t size)
+{
+    if (disk->used_bytes + (size - file->size) > disk->capacity_bytes) {
+        disk->no_space++;
+        return false;
+    }
+    file->data = realloc(file->data, size);
+    assert(file->data != NULL);
+    memset(file->data + file->size, 0, size - file->size);
+    disk->used_bytes += size - file->size;
+    file->size = size;
+    return true;
+}
+
+/* A crash: each sector that was not synced is on the disk or not, and so is the new size. */
+static void bulk_crash(struct sim_disk *disk, struct sim_file *file)
+{
+    uint32_t share = (uint32_t)sim_random_below(&disk->random, 5) * 250000;
+    uint64_t end = file->stable_size;
+
+    for (uint64_t at = 0; at < file->size; at += SIM_SECTOR) {
+        size_t n = file->size - at < SIM_SECTOR ? (size_t)(file->size - at) : SIM_SECTOR;
+        size_t old = at >= file->stable_size ? 0 : (size_t)(file->stable_size - at);
+
+        old = old < n ? old : n;
+        if (old == n && memcmp(file->data + at, file->stable + at, n) == 0) {
+            continue;
+        }
+        if (sim_random_chance(&disk->random, share)) {
+            end = at + n > end ? at + n : end;
+        } else {
+            memset(file->data + at, 0, n);
+            memcpy(file->data + at, file->stable + at, old);
+        }
+    }
+    disk->used_bytes -= file->size - end;
+    file->size = end;
+    bulk_sync(file);
 }
 
 static struct env_file *handle_new(struct sim_disk *disk, struct sim_file *file)
@@ -252,7 +303,7 @@ static void op_start(struct sim_disk *disk, struct sim_disk_op *op)
 
 static bool op_is_named(const struct sim_disk_op *op)
 {
-    return op->req->op != ENV_DISK_WRITE && op->req->op != ENV_DISK_READ;
+    return op->req->op != ENV_DISK_WRITE && op->req->op != ENV_DISK_READ && op->req->op != ENV_DISK_SYNC;
 }
 
 void sim_disk_submit(struct sim_disk *disk, struct env_disk_req *req)
@@ -271,11 +322,14 @@ void sim_disk_submit(struct sim_disk *disk, struct env_disk_req *req)
         return;
     }
     contract(disk, req->file != NULL && !req->file->closing, "request on a closed file", NULL);
+    contract(disk, req->op != ENV_DISK_SYNC || req->file->file->stable != NULL, "sync of an ordinary file",
+             req->file->file->name);
     contract(disk, req->offset % ENV_BLOCK == 0, "offset not aligned", req->file->file->name);
     contract(disk, req->len % ENV_BLOCK == 0, "length not aligned", req->file->file->name);
     contract(disk, (uintptr_t)req->buf % ENV_BLOCK == 0, "buffer not aligned", req->file->file->name);
     if (req->op == ENV_DISK_WRITE) {
-        contract(disk, req->offset + req->len <= req->file->file->size, "write past the end", req->file->file->name);
+        contract(disk, req->file->file->stable != NULL || req->offset + req->len <= req->file->file->size,
+                 "write past the end", req->file->file->name);
         op->sum = XXH3_64bits(req->buf, req->len);
     }
     req->file->in_flight++;
@@ -311,7 +365,20 @@ static enum env_status data_execute(struct sim_disk *disk, struct sim_disk_op *o
         read_at(file, req->offset, req->buf, req->len);
         return ENV_OK;
     }
+    if (req->op == ENV_DISK_SYNC) {
+        if (fails(disk, disk->write_error_ppm)) {
+            return ENV_IO;
+        }
+        bulk_sync(file);
+        return ENV_OK;
+    }
     contract(disk, XXH3_64bits(req->buf, req->len) == op->sum, "buffer changed during its write", file->name);
+    if (file->stable != NULL && req->offset + req->len > file->size) {
+        contract(disk, req->offset <= file->size, "a hole in a bulk file", file->name);
+        if (!bulk_grow(disk, file, req->offset + req->len)) {
+            return ENV_NO_SPACE;
+        }
+    }
     if (req->offset + req->len > file->size) {
         return ENV_IO;
     }
@@ -322,6 +389,34 @@ static enum env_status data_execute(struct sim_disk *disk, struct sim_disk_op *o
         return ENV_IO;
     }
     memcpy(file->data + req->offset, req->buf, req->len);
+    return ENV_OK;
+}
+
+static enum env_status name_bulk(struct sim_disk *disk, struct env_disk_req *req, bool dying)
+{
+    struct sim_file *file = file_find(disk, req->name);
+
+    if (req->op == ENV_DISK_BULK_CREATE) {
+        if (file != NULL) {
+            return ENV_EXISTS;
+        }
+        if (fails(disk, disk->write_error_ppm) || (dying && sim_random_chance(&disk->random, 500000))) {
+            return ENV_IO;
+        }
+        file = file_new(disk, req->name, 0);
+    } else if (file == NULL) {
+        return ENV_NOT_FOUND;
+    } else if (fails(disk, disk->read_error_ppm)) {
+        return ENV_IO;
+    }
+    if (file->stable == NULL) {
+        bulk_sync(file);
+    }
+    if (dying) {
+        return ENV_IO;
+    }
+    req->len = (size_t)file->size;
+    req->file = handle_new(disk, file);
     return ENV_OK;
 }
 
@@ -341,6 +436,15 @@ static enum env_status name_execute(struct sim_disk *disk, struct env_disk_req *
         return name_rename(disk, req->name, req->name_to, dying);
     case ENV_DISK_REMOVE:
         return name_remove(disk, req->name, dying);
+    case ENV_DISK_BULK_CREATE:
+    case ENV_DISK_BULK_OPEN:
+        return name_bulk(disk, req, dying);
+    case ENV_DISK_WORK:
+        if (!dying) {
+            req->work(req);
+        }
+        return dying ? ENV_IO : ENV_OK;
+    case ENV_DISK_SYNC:
     case ENV_DISK_WRITE:
     case ENV_DISK_READ:
         break;
@@ -417,7 +521,9 @@ void sim_disk_crash(struct sim_disk *disk)
     for (struct sim_file *file = disk->files; file != NULL; file = file->next) {
         struct sim_disk_op *op = file->first;
 
-        if (op != NULL && op->req->op == ENV_DISK_WRITE && op->req->offset + op->req->len <= file->size) {
+        if (file->stable != NULL) {
+            bulk_crash(disk, file); /* a running write counts as not begun */
+        } else if (op != NULL && op->req->op == ENV_DISK_WRITE && op->req->offset + op->req->len <= file->size) {
             write_torn(disk, file, op->req->offset, op->req->buf, op->req->len);
         }
         while (op != NULL) {

@@ -4,7 +4,8 @@
  * The model. Requests on one file run one after the other, those on different files side by side. A request takes
  * effect, durably, at the instant it completes. A crash loses what is in flight: of a running write each 512-byte sector
  * is on its own old or new; a running create, rename or remove has happened or not (a created file may be short); what
- * waits behind a running request on its file has not begun. Faults: failing requests, a bound on the space, slowness,
+ * waits behind a running request on its file has not begun. What was written to a bulk file and not synced is on the disk
+ * or not, sector by sector. Faults: failing requests, a bound on the space, slowness,
  * flipped bits in durable data. */
 #ifndef LOCKSTEP_SIM_DISK_H
 #define LOCKSTEP_SIM_DISK_H

@@ -221,7 +221,7 @@ static void fault_begin(struct sim_faults *faults, struct sim_fault *fault)
         flip(faults, node);
         break;
     case SIM_FAULT_TRANSFER:
-        sim_node_transfer(node);
+        sim_node_transfer(node, 0);
         break;
     case SIM_FAULT_KINDS:
         assert(false);

@@ -283,7 +283,10 @@ void sim_net_break(struct sim_net *net, unsigned from, unsigned to)
     link->state = LINK_BROKEN;
     sim_world_cancel(net->world, &link->give_up);
     link_cut(net, link);
-    sim_world_after(net->world, &link->notice, sim_random_delay(&net->random, 1000, 300000));
+    /* A reset tells the opener at once, silence late. */
+    sim_world_after(net->world, &link->notice, sim_random_chance(&net->random, 500000)
+                                                   ? sim_random_range(&net->random, 100, 2000)
+                                                   : sim_random_delay(&net->random, 50000, 300000));
 }
 
 static void notice_fire_cb(struct sim_task *task)

@@ -251,6 +251,8 @@ void sim_node_changed(struct sim_node *node)
 
     if (node->replica != NULL && !node->env.dead) {
         replica_info(node->replica, &info);
+        sim_world_log(node->world, "node %u is %s of term %" PRIu64 ", leader %" PRIu64, node->position + 1,
+                      replica_role_name(info.role), info.term, info.leader);
         sim_check_progress(node->check, node->position, &info, &node->progress);
     }
 }
@@ -439,7 +441,7 @@ void sim_node_peer_state(struct sim_node *node, unsigned peer, bool connected)
     }
 }
 
-void sim_node_transfer(struct sim_node *node)
+void sim_node_transfer(struct sim_node *node, uint64_t id)
 {
     enum replica_status status;
 
@@ -447,7 +449,7 @@ void sim_node_transfer(struct sim_node *node)
         return;
     }
     node->in_event = true;
-    status = replica_transfer(node->replica, 0);
+    status = replica_transfer(node->replica, id);
     sim_world_log(node->world, "node %u is asked to hand over: %s", node->position + 1, replica_strerror(status));
     node_after_event(node);
 }

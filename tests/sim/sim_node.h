@@ -135,8 +135,8 @@ void sim_node_request(struct sim_node *node, struct sim_request *request);
 /* A frame arrives; takes it. */
 void sim_node_frame(struct sim_node *node, struct sim_frame *frame);
 void sim_node_peer_state(struct sim_node *node, unsigned peer, bool connected);
-/* Ask it to hand leadership to some other node. */
-void sim_node_transfer(struct sim_node *node);
+/* Ask it to hand leadership to node `id`; 0: to any. */
+void sim_node_transfer(struct sim_node *node, uint64_t id);
 bool sim_node_leads(const struct sim_node *node);
 
 #endif

@@ -14,9 +14,11 @@ const struct sim_plant sim_plants[] = {
     {"vote-twice", PLANT_VOTE_TWICE, "the vote is forgotten at a restart", "double-vote"},
     {"apply-twice", PLANT_APPLY_TWICE, "an entry is applied again", NULL},
     {"stale-read", PLANT_STALE_READ, "reads are not confirmed by a round of echoes", NULL},
-    {"no-vote-guard", PLANT_NO_VOTE_GUARD, "a restarted node votes at once, against its promise to a lease", NULL},
+    {"no-vote-guard", PLANT_NO_VOTE_GUARD, "a restarted node votes at once, against its promise to a lease",
+     "vote-guard"},
     {"expose-early", PLANT_EXPOSE_EARLY, "writes are shown before all grantees have received them", NULL},
-    {"transfer-early", PLANT_TRANSFER_EARLY, "leadership is handed over while grants are out", NULL},
+    {"transfer-early", PLANT_TRANSFER_EARLY, "leadership is handed over while grants are out",
+     "transfer-under-grant"},
     {"lease-after-transfer", PLANT_LEASE_AFTER_TRANSFER, "the lease is kept after leadership was offered", NULL},
     {NULL, 0, NULL, NULL},
 };

@@ -320,6 +320,72 @@ static void double_vote(struct sim_cluster *cluster)
     }
 }
 
+/* --- Leases and grants (DESIGN section 6, hazards) -------------------------------------------------------------------- */
+
+static void pair_block(struct sim_cluster *cluster, unsigned a, unsigned b, bool blocked)
+{
+    sim_net_block(&cluster->net, a, b, blocked);
+    sim_net_block(&cluster->net, b, a, blocked);
+}
+
+/* The leader's lease rests on one follower's echo; that follower restarts, is cut off from the leader, and is asked for
+ * its vote by the other one, which has not heard of the leader for long. */
+static void vote_guard(struct sim_cluster *cluster)
+{
+    for (unsigned round = 0; round < 12 && !cluster->world.violated; round++) {
+        unsigned leader = leader_of(cluster);
+        unsigned candidate = (leader + 1) % 3;
+        unsigned voter = (leader + 2) % 3;
+
+        /* Without writes and expiry, so that the candidate's log stays as good as the voter's. */
+        sim_workload_stop(&cluster->workload);
+        sim_cluster_run(cluster, 5 * SECOND);
+        sim_cluster_expect(cluster, sim_cluster_is_converged, NULL, 10 * SECOND, "convergence", "nodes are equal");
+        pair_block(cluster, leader, candidate, true);
+        sim_cluster_run(cluster, sim_random_range(&cluster->random, 900 * MS, 1300 * MS));
+        sim_workload_start(&cluster->workload);
+        if (!sim_node_leads(&cluster->nodes[leader])) {
+            sim_net_unblock_all(&cluster->net);
+            sim_cluster_run(cluster, 1 * SECOND);
+            continue;
+        }
+        sim_node_crash(&cluster->nodes[voter]);
+        pair_block(cluster, leader, voter, true);
+        sim_node_start(&cluster->nodes[voter]);
+        sim_cluster_run(cluster, 900 * MS);
+        sim_net_unblock_all(&cluster->net);
+        sim_cluster_run(cluster, 800 * MS);
+    }
+}
+
+/* Leadership is handed over while a third node, cut off, holds a grant to read locally. */
+static void transfer_under_grant(struct sim_cluster *cluster)
+{
+    for (unsigned round = 0; round < 12 && !cluster->world.violated; round++) {
+        unsigned leader = leader_of(cluster);
+        unsigned next = (leader + 1 + round % 2) % 3;
+        unsigned reader = 3 - leader - next;
+
+        sim_cluster_isolate(cluster, reader, true, true);
+        sim_node_transfer(&cluster->nodes[leader], next + 1);
+        sim_cluster_run(cluster, 900 * MS);
+        sim_cluster_isolate(cluster, reader, false, false);
+        sim_cluster_run(cluster, 800 * MS);
+    }
+}
+
+static void transfers(struct sim_cluster *cluster)
+{
+    uint64_t elections = cluster->check.elections;
+
+    for (unsigned round = 0; round < 8 && !cluster->world.violated; round++) {
+        sim_node_transfer(&cluster->nodes[leader_of(cluster)], 0);
+        expect_write(cluster, 2 * SECOND, "writes go on after a transfer");
+        sim_cluster_run(cluster, 1 * SECOND);
+    }
+    require(cluster, cluster->check.elections >= elections + 6, "leadership must move when asked to");
+}
+
 /* --- Disks ------------------------------------------------------------------------------------------------------- */
 
 static void slow_follower(struct sim_cluster *cluster)
@@ -507,6 +573,10 @@ const struct sim_scenario sim_scenarios[] = {
     {"elections", "many elections in a row", 5, elections},
     {"double-vote", "a voter crashes after its vote and meets a candidate of the same term", 3, double_vote},
     {"stale-read", "an isolated old leader must not answer reads", 3, stale_read},
+    {"vote-guard", "a restarted voter is asked for its vote while its echo backs a lease", 3, vote_guard},
+    {"transfer-under-grant", "leadership is handed over while a cut-off node may read locally", 3,
+     transfer_under_grant},
+    {"transfers", "leadership is handed over under load", 5, transfers},
     {"slow-follower", "a follower's disk is 400 times slower", 3, slow_follower},
     {"slow-leader", "the leader's disk is 400 times slower", 3, slow_leader},
     {"full-disk", "all disks fill up: writes are refused, reads go on, leadership can move", 3, full_disk},
