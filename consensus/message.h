@@ -14,7 +14,7 @@
 
 /* Bounds of one APPEND frame. A single entry above the byte bound travels alone. */
 #define MESSAGE_ENTRIES_MAX 1024u
-#define MESSAGE_APPEND_BYTES 1048576u
+#define MESSAGE_APPEND_BYTES 262144u
 
 enum message_type {
     MESSAGE_APPEND = 1,

@@ -17,7 +17,7 @@
 /* Entries in flight to one follower; the byte bound is the link's queue and inflight_bytes_max. */
 #define REPLICA_ENTRIES_IN_FLIGHT 256u
 /* Disk reads for followers and for apply. */
-#define REPLICA_READ_BYTES (1024u * 1024)
+#define REPLICA_READ_BYTES (256u * 1024)
 /* Digest history: one checkpoint every so many entries, so many kept. */
 #define REPLICA_DIGEST_EVERY 64u
 #define REPLICA_DIGEST_KEPT 64u

@@ -296,6 +296,7 @@ static void section_lockstep(const struct facts *f)
     buffer_printf(f->out, "unknown_outcomes:%" PRIu64 "\r\ntryagain:%" PRIu64 "\r\n", n->unknown_outcomes, n->tryagain);
     buffer_printf(f->out, "loop_stall_last_us:%" PRIu64 "\r\nloop_stall_max_us:%" PRIu64 "\r\n", n->loop_stall_last_us,
                   n->loop_stall_max_us);
+    buffer_printf(f->out, "loop_stall_max_cpu_us:%" PRIu64 "\r\n", n->loop_stall_max_cpu_us);
     buffer_printf(f->out, "loop_stalls_over_10ms:%" PRIu64 "\r\n", n->loop_stalls_over_10ms);
     lockstep_peers(f);
 }

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <xxhash.h>
 
 #include "cmd/lockstepd/log.h"
@@ -39,8 +40,8 @@ struct node {
     unsigned handles; /* of turn_end and cron: open */
     bool stopping;
     uint64_t start_ms;
-    uint64_t turn_us, idle_us; /* at the last turn end */
-    uint64_t stall_last_us, stall_max_us, stalls;
+    uint64_t turn_us, idle_us, cpu_us; /* at the last turn end */
+    uint64_t stall_last_us, stall_max_us, stall_max_cpu_us, stalls;
 };
 
 void node_log(struct node *node, int level, const char *format, ...)
@@ -121,17 +122,30 @@ static void relieved_cb(void *ctx)
     node->sessions.relieved(node->sessions.ctx);
 }
 
-/* How long this turn kept the loop busy: elapsed time less the time spent waiting in poll. */
+static uint64_t thread_cpu_us(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+/* How long this turn kept the loop busy: elapsed time less the time spent waiting in poll; and how much of that the
+ * thread ran, since on a crowded machine the rest is the scheduler's. */
 static void measure_turn(struct node *node)
 {
     const uint64_t now_us = uv_hrtime() / 1000;
     const uint64_t idle_us = uv_metrics_idle_time(node->loop) / 1000;
+    const uint64_t cpu_us = thread_cpu_us();
     const uint64_t elapsed = now_us - node->turn_us;
     const uint64_t idle = idle_us - node->idle_us;
 
     if (node->turn_us != 0) {
         const uint64_t busy = elapsed > idle ? elapsed - idle : 0;
         node->stall_last_us = busy;
+        if (cpu_us - node->cpu_us > node->stall_max_cpu_us) {
+            node->stall_max_cpu_us = cpu_us - node->cpu_us;
+        }
         if (busy > node->stall_max_us) {
             node->stall_max_us = busy;
         }
@@ -139,6 +153,7 @@ static void measure_turn(struct node *node)
     }
     node->turn_us = now_us;
     node->idle_us = idle_us;
+    node->cpu_us = cpu_us;
 }
 
 static void turn_end_cb(uv_prepare_t *handle)
@@ -538,6 +553,7 @@ void node_stats(struct node *node, struct node_stats *stats)
                                  .reads_riding = es.reads_riding,
                                  .loop_stall_last_us = node->stall_last_us,
                                  .loop_stall_max_us = node->stall_max_us,
+                                 .loop_stall_max_cpu_us = node->stall_max_cpu_us,
                                  .loop_stalls_over_10ms = node->stalls,
                                  .unknown_outcomes = es.unknown,
                                  .tryagain = es.tryagain};
@@ -547,5 +563,6 @@ void node_stats_reset(struct node *node)
 {
     executor_stats_reset(node->executor);
     node->stall_max_us = 0;
+    node->stall_max_cpu_us = 0;
     node->stalls = 0;
 }

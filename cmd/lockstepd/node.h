@@ -50,6 +50,7 @@ struct node_stats {
     double batch_commands_ewma;
     uint64_t forwarded_out, forwarded_in;
     uint64_t reads_confirmed, reads_riding;
+    uint64_t loop_stall_max_cpu_us; /* the same, of CPU time: without the scheduler's share */
     uint64_t loop_stall_last_us, loop_stall_max_us, loop_stalls_over_10ms; /* time a loop turn took beyond waiting */
     uint64_t unknown_outcomes, tryagain;
 };
