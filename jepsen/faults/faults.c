@@ -1,15 +1,17 @@
 /* A library to preload into a node (LD_PRELOAD): its clocks and its disk, under the control of another process.
  *
  * The control process and this library share one file (LOCKSTEP_FAULTS names it), an array of 64-bit words laid out as
- * `enum word` says. Control writes the settings and reads the counters, by which it knows that a fault had an effect. The
- * same layout stands in jepsen/control/faults.go.
+ * `enum word` says. Control writes the settings and reads the counters, by which it knows that a fault had an effect.
+ * The same layout stands in jepsen/control/faults.go.
  *
  * Clocks. All clocks of the node run at one rate, as they do on a machine with one oscillator: skew(t) = base skew +
- * (t - base) x rate. The wall clock has an offset besides. Time-outs of epoll are scaled, so that timers keep the node's time.
+ * (t - base) x rate. The wall clock has an offset besides. Time-outs of epoll are scaled, so that timers keep the
+ * node's time.
  *
- * Disk. Writes to regular files can be slow, stall, fail (EIO), be refused for lack of space, or have one bit flipped on
- * their way. With the word LOSE set, what is not yet synced lives in this process's memory alone: killing the process
- * then loses it, as a power failure loses what the disk's cache held. Renames and the sizes of files are not held back. */
+ * Disk. Writes to regular files can be slow, stall, fail (EIO), be refused for lack of space, or have one bit flipped
+ * on their way. With the word LOSE set, what is not yet synced lives in this process's memory alone: killing the
+ * process then loses it, as a power failure loses what the disk's cache held. Renames and the sizes of files are not
+ * held back. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>

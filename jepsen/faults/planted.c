@@ -1,5 +1,5 @@
-/* What makes lockstepd_planted: LOCKSTEP_PLANT_NAME selects the bug that the process has, so that the fault tests can show that
- * they catch it. Without the variable it has none. */
+/* What makes lockstepd_planted: LOCKSTEP_PLANT_NAME selects the bug that the process has, so that the fault tests can
+ * show that they catch it. Without the variable it has none. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -205,7 +205,7 @@ func ednList(list []int64) string {
 // ednValue: transactions as Elle wants them; everything else as jepsen.independent's [key value].
 func ednValue(op *Op, done bool) string {
 	if op.F == "txn" {
-		return ednTxn(op.Txn)
+		return ednTxn(op.Txn, done)
 	}
 	value := "nil"
 	switch op.F {
@@ -230,13 +230,13 @@ func ednValue(op *Op, done bool) string {
 	return fmt.Sprintf("[%d %s]", op.Key, value)
 }
 
-func ednTxn(txn []Mop) string {
+func ednTxn(txn []Mop, done bool) string {
 	parts := make([]string, len(txn))
 	for i, m := range txn {
 		switch {
 		case m.F == "append":
 			parts[i] = fmt.Sprintf("[:append %d %d]", m.Key, m.Arg)
-		case m.Seen:
+		case m.Seen && done:
 			parts[i] = fmt.Sprintf("[:r %d %s]", m.Key, ednList(m.List))
 		default:
 			parts[i] = fmt.Sprintf("[:r %d nil]", m.Key)
