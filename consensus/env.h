@@ -44,7 +44,15 @@ enum env_disk_op {
     ENV_DISK_READ,   /* file, offset, buf, len: short reads past the end are zero-filled */
     ENV_DISK_CREATE, /* name, len: a zero-filled durable file of len bytes; gives `file` */
     ENV_DISK_RENAME, /* name -> name_to, durable (directory synced); an open file stays usable */
-    ENV_DISK_REMOVE  /* name, durable; the file must be closed */
+    ENV_DISK_REMOVE, /* name, durable; the file must be closed */
+    /* Bulk files, for snapshots. They grow by writes that begin at or before their end, and their reads and writes run
+     * beside those of other files, never in front of them. Their writes are durable only after ENV_DISK_SYNC. */
+    ENV_DISK_BULK_CREATE, /* name: a new, empty one; gives `file`. A power cut may take it until it is renamed */
+    ENV_DISK_BULK_OPEN,   /* name: opens an existing file as one; gives `file`, and its size as `len` */
+    ENV_DISK_SYNC,        /* file: everything whose write had completed at submission is durable, with the size */
+    /* No disk at all: calls `work` on a thread of its own, one at a time. It may touch only what the request's owner
+     * set aside for it, and nothing of the env. */
+    ENV_DISK_WORK
 };
 
 /* One asynchronous disk request, embedded by its owner, who keeps it and its buffer alive until `cb`.
@@ -59,6 +67,7 @@ struct env_disk_req {
     size_t len;
     const char *name;    /* borrowed until cb */
     const char *name_to; /* borrowed until cb */
+    void (*work)(struct env_disk_req *req);
     void *data;
     void (*cb)(struct env_disk_req *req, enum env_status status);
     /* private */

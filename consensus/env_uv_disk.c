@@ -49,6 +49,9 @@ static enum env_status run(struct env_uv *env, struct env_disk_req *req)
     }
     switch (req->op) {
     case ENV_DISK_WRITE:
+        if (req->file->bulk) {
+            return env_uv_bulk_write(req->file->fd, req->offset, req->buf, req->len);
+        }
         return env_uv_file_write(env, req->file->fd, req->offset, req->buf, req->len);
     case ENV_DISK_READ:
         return env_uv_file_read(req->file->fd, req->offset, req->buf, req->len);
@@ -58,6 +61,15 @@ static enum env_status run(struct env_uv *env, struct env_disk_req *req)
         return env_uv_file_rename(env, req->name, req->name_to);
     case ENV_DISK_REMOVE:
         return env_uv_file_remove(env, req->name);
+    case ENV_DISK_BULK_CREATE:
+        return env_uv_bulk_create(env, req->name, &req->file);
+    case ENV_DISK_BULK_OPEN:
+        return env_uv_bulk_open(env, req->name, &req->file, &req->len);
+    case ENV_DISK_SYNC:
+        return env_uv_bulk_sync(req->file->fd);
+    case ENV_DISK_WORK:
+        req->work(req);
+        return ENV_OK;
     }
     assert(false);
     return ENV_IO;
@@ -93,7 +105,7 @@ static struct env_disk_req *take(struct disk_queue *queue, bool *stopping)
 
 static void *thread_main(void *arg)
 {
-    static const char *const names[DISK_CLASSES] = {"disk-write", "disk-read", "disk-name"};
+    static const char *const names[DISK_CLASSES] = {"disk-write", "disk-read", "disk-name", "disk-bulk", "work"};
     struct disk_thread *thread = arg;
     struct env_uv *env = thread->env;
     prctl(PR_SET_NAME, names[thread->class]);
@@ -128,19 +140,30 @@ static void enqueue(struct env_uv *env, enum disk_class class, struct env_disk_r
     }
 }
 
-static enum disk_class class_of(enum env_disk_op op)
+static enum disk_class class_of(const struct env_disk_req *req)
 {
-    switch (op) {
+    switch (req->op) {
     case ENV_DISK_WRITE:
-        return DISK_WRITES;
+        return req->file->bulk ? DISK_BULK : DISK_WRITES;
     case ENV_DISK_READ:
-        return DISK_READS;
+        return req->file->bulk ? DISK_BULK : DISK_READS;
+    case ENV_DISK_SYNC:
+        return DISK_BULK;
+    case ENV_DISK_WORK:
+        return DISK_WORK;
+    case ENV_DISK_BULK_CREATE:
+    case ENV_DISK_BULK_OPEN:
     case ENV_DISK_CREATE:
     case ENV_DISK_RENAME:
     case ENV_DISK_REMOVE:
         break;
     }
     return DISK_NAMES;
+}
+
+static bool uses_file(const struct env_disk_req *req)
+{
+    return req->op == ENV_DISK_WRITE || req->op == ENV_DISK_READ || req->op == ENV_DISK_SYNC;
 }
 
 void env_uv_submit(struct env *base, struct env_disk_req *req)
@@ -151,6 +174,8 @@ void env_uv_submit(struct env *base, struct env_disk_req *req)
         assert(req->offset % ENV_BLOCK == 0);
         assert(req->len % ENV_BLOCK == 0);
         assert((uintptr_t)req->buf % ENV_BLOCK == 0);
+    }
+    if (uses_file(req)) {
         assert(!req->file->closing);
         req->file->pending++;
     }
@@ -158,7 +183,7 @@ void env_uv_submit(struct env *base, struct env_disk_req *req)
         done(env, req, ENV_CANCELED);
         return;
     }
-    enqueue(env, class_of(req->op), req);
+    enqueue(env, class_of(req), req);
 }
 
 static void file_close_now(struct env_uv *env, struct env_file *file)
@@ -190,7 +215,7 @@ static void call_back(struct env_uv *env, struct env_disk_req *req)
         }
         return;
     }
-    if (req->op == ENV_DISK_WRITE || req->op == ENV_DISK_READ) {
+    if (uses_file(req)) {
         struct env_file *file = req->file;
         assert(file->pending > 0);
         if (--file->pending == 0 && file->closing) {

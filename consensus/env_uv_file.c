@@ -2,7 +2,11 @@
  *
  * Durability. A write is O_DIRECT|O_DSYNC where the file system has it: overwriting zero-filled blocks then costs one
  * transfer with force-unit-access and no metadata. Elsewhere it is pwrite and fdatasync. A new file is written in full
- * and synced under a temporary name, renamed, and the directory synced: it is there whole or not at all. */
+ * and synced under a temporary name, renamed, and the directory synced: it is there whole or not at all.
+ *
+ * A bulk file is created with O_DIRECT where that works, so that a gigabyte of it neither displaces the page cache nor
+ * piles up to be written back in one burst; it is opened without, since it is read again for peers or at the next
+ * start. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -302,6 +306,51 @@ enum env_status env_uv_file_open(struct env_uv *env, const char *name, struct en
     *size = (uint64_t)stat.st_size;
     *out = file;
     return ENV_OK;
+}
+
+static enum env_status bulk_file(int fd, struct env_file **out)
+{
+    struct env_file *file = file_new(fd);
+    if (file == NULL) {
+        close(fd);
+        return ENV_NO_MEMORY;
+    }
+    file->bulk = true;
+    *out = file;
+    return ENV_OK;
+}
+
+enum env_status env_uv_bulk_create(struct env_uv *env, const char *name, struct env_file **out)
+{
+    int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW | (env->direct ? O_DIRECT : 0);
+    int fd = openat(env->dir_fd, name, flags, 0600);
+    return fd < 0 ? env_uv_errno(errno) : bulk_file(fd, out);
+}
+
+enum env_status env_uv_bulk_open(struct env_uv *env, const char *name, struct env_file **out, size_t *size)
+{
+    int fd = openat(env->dir_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) {
+        return env_uv_errno(errno);
+    }
+    struct stat stat;
+    if (fstat(fd, &stat) != 0 || !S_ISREG(stat.st_mode)) {
+        close(fd);
+        return ENV_IO;
+    }
+    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    *size = (size_t)stat.st_size;
+    return bulk_file(fd, out);
+}
+
+enum env_status env_uv_bulk_write(int fd, uint64_t offset, const void *buf, size_t len)
+{
+    return env_uv_errno(write_all(fd, offset, buf, len));
+}
+
+enum env_status env_uv_bulk_sync(int fd)
+{
+    return env_uv_errno(fdatasync(fd) == 0 ? 0 : errno);
 }
 
 enum env_status env_uv_file_rename(struct env_uv *env, const char *from, const char *to)

@@ -13,6 +13,7 @@
 /* An open file. Shared between the loop thread, which counts, and one disk thread at a time per request. */
 struct env_file {
     int fd;
+    bool bulk;
     unsigned pending; /* requests submitted and not called back; loop thread only */
     bool closing;
     struct env_disk_req close_req; /* recognised by its address */
@@ -27,8 +28,8 @@ struct disk_queue {
 };
 
 /* Writes have a thread of their own, so that neither a read nor the zero-filling of a new file ever delays one; reads
- * have another for the same reason. */
-enum disk_class { DISK_WRITES, DISK_READS, DISK_NAMES, DISK_CLASSES };
+ * have another for the same reason. Bulk files have one for both, and what only computes has one. */
+enum disk_class { DISK_WRITES, DISK_READS, DISK_NAMES, DISK_BULK, DISK_WORK, DISK_CLASSES };
 
 struct disk_thread {
     struct env_uv *env;
@@ -92,6 +93,10 @@ bool env_uv_probe_direct(struct env_uv *env);
 void env_uv_dir_tidy(struct env_uv *env);
 enum env_status env_uv_file_create(struct env_uv *env, const char *name, uint64_t size, struct env_file **file);
 enum env_status env_uv_file_open(struct env_uv *env, const char *name, struct env_file **file, uint64_t *size);
+enum env_status env_uv_bulk_create(struct env_uv *env, const char *name, struct env_file **file);
+enum env_status env_uv_bulk_open(struct env_uv *env, const char *name, struct env_file **file, size_t *size);
+enum env_status env_uv_bulk_write(int fd, uint64_t offset, const void *buf, size_t len);
+enum env_status env_uv_bulk_sync(int fd);
 enum env_status env_uv_file_write(const struct env_uv *env, int fd, uint64_t offset, const void *buf, size_t len);
 enum env_status env_uv_file_read(int fd, uint64_t offset, void *buf, size_t len);
 enum env_status env_uv_file_rename(struct env_uv *env, const char *from, const char *to);

@@ -16,6 +16,9 @@ struct mem_file {
     char name[NAME_MAX_BYTES];
     uint8_t *data;
     size_t size;
+    bool bulk;
+    uint8_t *stable; /* of a bulk file: what the last sync made durable */
+    size_t stable_size;
 };
 
 struct env_file {
@@ -93,6 +96,9 @@ static enum env_status file_add(struct mem_env *mem, const char *name, size_t si
             file->size = size;
             file->data = calloc(1, size > 0 ? size : 1);
             assert(file->data != NULL);
+            file->bulk = false;
+            file->stable = NULL;
+            file->stable_size = 0;
             return ENV_OK;
         }
     }
@@ -103,8 +109,55 @@ static enum env_status file_add(struct mem_env *mem, const char *name, size_t si
 static void file_drop(struct mem_file *file)
 {
     free(file->data);
+    free(file->stable);
     file->data = NULL;
+    file->stable = NULL;
     file->used = false;
+}
+
+static void bulk_sync(struct mem_file *file)
+{
+    file->bulk = true;
+    free(file->stable);
+    file->stable = malloc(file->size > 0 ? file->size : 1);
+    assert(file->stable != NULL);
+    memcpy(file->stable, file->data, file->size);
+    file->stable_size = file->size;
+}
+
+static enum env_status bulk_grow(struct mem_env *mem, struct mem_file *file, uint64_t size)
+{
+    assert(file->bulk);
+    if (used_bytes(mem) + (size - file->size) > mem->capacity) {
+        return ENV_NO_SPACE;
+    }
+    file->data = realloc(file->data, (size_t)size);
+    assert(file->data != NULL);
+    memset(file->data + file->size, 0, (size_t)size - file->size);
+    file->size = (size_t)size;
+    return ENV_OK;
+}
+
+/* A power cut: of what was not synced, the sectors that `keep` wants are there. */
+static void bulk_crash(struct mem_file *file, bool (*keep)(void *ctx, size_t sector), void *ctx)
+{
+    size_t end = file->stable_size;
+    for (size_t at = 0; at < file->size; at += MEM_SECTOR) {
+        size_t n = file->size - at < MEM_SECTOR ? file->size - at : MEM_SECTOR;
+        size_t old = at >= file->stable_size ? 0 : file->stable_size - at;
+        old = old < n ? old : n;
+        if (old == n && memcmp(file->data + at, file->stable + at, n) == 0) {
+            continue;
+        }
+        if (keep != NULL && keep(ctx, at / MEM_SECTOR)) {
+            end = at + n > end ? at + n : end;
+        } else {
+            memset(file->data + at, 0, n);
+            memcpy(file->data + at, file->stable + at, old);
+        }
+    }
+    file->size = end;
+    bulk_sync(file);
 }
 
 static struct env_file *handle_new(struct mem_env *mem, const char *name)
@@ -386,6 +439,7 @@ void mem_env_free(struct mem_env *mem)
     assert(mem->n_pending == 0);
     for (unsigned i = 0; i < FILES_MAX; i++) {
         free(mem->files[i].data);
+        free(mem->files[i].stable);
     }
     free(mem);
 }
@@ -406,13 +460,41 @@ struct env_disk_req *mem_env_pending_req(struct mem_env *mem, unsigned i)
     return mem->pending[i];
 }
 
+static enum env_status bulk_handle(struct mem_env *mem, struct env_disk_req *req)
+{
+    if (req->op == ENV_DISK_BULK_CREATE) {
+        enum env_status status = file_add(mem, req->name, 0);
+        if (status != ENV_OK) {
+            return status;
+        }
+    }
+    struct mem_file *file = find(mem, req->name);
+    if (file == NULL) {
+        return ENV_NOT_FOUND;
+    }
+    if (!file->bulk) {
+        bulk_sync(file);
+    }
+    req->len = file->size;
+    req->file = handle_new(mem, req->name);
+    return ENV_OK;
+}
+
 static enum env_status perform(struct mem_env *mem, struct env_disk_req *req)
 {
     enum env_status status = ENV_OK;
     switch (req->op) {
-    case ENV_DISK_WRITE:
-        write_at(of_handle(mem, req->file), req->offset, req->buf, req->len);
-        return ENV_OK;
+    case ENV_DISK_WRITE: {
+        struct mem_file *file = of_handle(mem, req->file);
+        if (file->bulk && req->offset + req->len > file->size) {
+            assert(req->offset <= file->size);
+            status = bulk_grow(mem, file, req->offset + req->len);
+        }
+        if (status == ENV_OK) {
+            write_at(file, req->offset, req->buf, req->len);
+        }
+        return status;
+    }
     case ENV_DISK_READ:
         return read_sync(&mem->env, req->file, req->offset, req->buf, req->len);
     case ENV_DISK_CREATE:
@@ -425,6 +507,15 @@ static enum env_status perform(struct mem_env *mem, struct env_disk_req *req)
         return rename_sync(&mem->env, req->name, req->name_to);
     case ENV_DISK_REMOVE:
         return remove_sync(&mem->env, req->name);
+    case ENV_DISK_BULK_CREATE:
+    case ENV_DISK_BULK_OPEN:
+        return bulk_handle(mem, req);
+    case ENV_DISK_SYNC:
+        bulk_sync(of_handle(mem, req->file));
+        return ENV_OK;
+    case ENV_DISK_WORK:
+        req->work(req);
+        return ENV_OK;
     }
     return ENV_IO;
 }
@@ -490,6 +581,9 @@ void mem_env_advance(struct mem_env *mem, uint64_t us)
 static void tear(struct mem_env *mem, const struct env_disk_req *req, bool (*keep)(void *ctx, size_t sector), void *ctx)
 {
     struct mem_file *file = of_handle(mem, req->file);
+    if (file->bulk && req->offset + req->len > file->size && bulk_grow(mem, file, req->offset + req->len) != ENV_OK) {
+        return;
+    }
     for (size_t sector = 0; sector < req->len / MEM_SECTOR; sector++) {
         if (keep(ctx, sector)) {
             size_t at = sector * MEM_SECTOR;
@@ -503,6 +597,11 @@ void mem_env_crash(struct mem_env *mem, bool (*keep)(void *ctx, size_t sector), 
     for (unsigned i = 0; i < mem->n_pending; i++) {
         if (mem->pending[i]->op == ENV_DISK_WRITE && keep != NULL) {
             tear(mem, mem->pending[i], keep, ctx);
+        }
+    }
+    for (unsigned i = 0; i < FILES_MAX; i++) {
+        if (mem->files[i].used && mem->files[i].bulk) {
+            bulk_crash(&mem->files[i], keep, ctx);
         }
     }
     mem->dead = true;

@@ -28,7 +28,8 @@ void mem_env_run(struct mem_env *mem);
 void mem_env_advance(struct mem_env *mem, uint64_t us);
 
 /* Power cut: of each write in flight, sector i (512 bytes) reaches the disk if `keep(ctx, i)`; other requests have not
- * happened. Then everything pending is called back with ENV_CANCELED, as are all requests until mem_env_restart. */
+ * happened. What a bulk file did not sync is treated like a write in flight, by its sectors in the file. Then
+ * everything pending is called back with ENV_CANCELED, as are all requests until mem_env_restart. */
 void mem_env_crash(struct mem_env *mem, bool (*keep)(void *ctx, size_t sector), void *ctx);
 /* The power is back: open handles are void, and no fault is armed. */
 void mem_env_restart(struct mem_env *mem);
