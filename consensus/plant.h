@@ -15,6 +15,7 @@ enum plant {
     PLANT_LEASE_AFTER_TRANSFER, /* the lease is kept after TimeoutNow */
     PLANT_STALE_READ,      /* reads are not confirmed by a round of echoes */
     PLANT_STALE_LEASE,     /* a leader reads from memory without looking whether its lease still runs (jepsen/) */
+    PLANT_LOST_TRUNCATE,   /* a completed write is reported for entries that were replaced while it ran */
     PLANT_LOST_EXPIRY      /* the cluster time of a node that was restarted stands still (jepsen/) */
 };
 

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "consensus/plant.h"
 #include "consensus/wal_internal.h"
 
 static bool fits_segment(uint64_t size, uint64_t used, size_t record)
@@ -351,7 +352,7 @@ bool wal_write_reset(struct wal *wal, uint64_t index, uint64_t term)
 void wal_write_clip(struct wal *wal, uint64_t from)
 {
     for (struct wal_chunk *chunk = wal->head; chunk != NULL; chunk = chunk->next) {
-        if (chunk->last_index >= from) {
+        if (chunk->last_index >= from && !PLANT(PLANT_LOST_TRUNCATE)) {
             chunk->last_index = from - 1;
         }
     }

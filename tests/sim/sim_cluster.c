@@ -65,6 +65,7 @@ static void draw_config(struct sim_cluster *cluster, struct sim_node_config *con
     config->replica.space_reserve_bytes = 1u << 20;
     config->disk_bytes = DISK_BYTES;
     config->batch_bytes = plain ? 32u << 10 : (uint32_t)pick(&random, batches, 2);
+    config->pipeline = !plain && sim_random_chance(&random, 400000);
     config->local_reads = plain || sim_random_chance(&random, 700000);
     config->replica.leases_off = !plain && sim_random_chance(&random, 150000);
     config->replica.grants_off = !plain && sim_random_chance(&random, 200000);

@@ -117,7 +117,10 @@ static void propose(struct sim_node *node)
 
 static void propose_if_due(struct sim_node *node)
 {
-    if (node->batch_requests != NULL && node->replica != NULL && !node->env.dead && !replica_is_busy(node->replica)) {
+    if (node->batch_requests == NULL || node->replica == NULL || node->env.dead) {
+        return;
+    }
+    if (node->config.pipeline || !replica_is_busy(node->replica)) {
         propose(node);
     }
 }

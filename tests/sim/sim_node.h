@@ -56,6 +56,7 @@ struct sim_node_config {
     struct replica_config replica; /* fsm, changed, progress and ctx are the node's */
     uint64_t disk_bytes;
     uint32_t batch_bytes;
+    bool pipeline;    /* propose each turn's batch at once, however many are in flight */
     bool local_reads; /* answer reads under leases and grants, on any node */
     uint64_t hash_seed;
 };

@@ -320,13 +320,76 @@ static void double_vote(struct sim_cluster *cluster)
     }
 }
 
-/* --- Leases and grants (DESIGN section 6, hazards) -------------------------------------------------------------------- */
-
 static void pair_block(struct sim_cluster *cluster, unsigned a, unsigned b, bool blocked)
 {
     sim_net_block(&cluster->net, a, b, blocked);
     sim_net_block(&cluster->net, b, a, blocked);
 }
+
+static bool leads_apart(struct sim_cluster *cluster, void *minority)
+{
+    const unsigned *apart = minority;
+
+    for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        if (i != apart[0] && i != apart[1] && sim_node_leads(&cluster->nodes[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A follower's disk is still writing the tail of an old leader when a new one replaces that tail. What the write brings
+ * to disk must not count for the entries that took its place: they would be acknowledged and then lost, when the two other
+ * nodes that have them are gone. */
+static void replaced_in_flight(struct sim_cluster *cluster)
+{
+    unsigned apart[2] = {leader_of(cluster), 0};
+    uint64_t since_us;
+    unsigned leader, second, third;
+
+    apart[1] = (apart[0] + 1) % 5;
+    cluster->nodes[apart[0]].config.pipeline = true;
+    cluster->nodes[apart[1]].disk.slow_factor = 1000; /* one slow write, behind which a longer one gathers */
+    for (unsigned i = 0; i < 5; i++) {
+        if (i != apart[0] && i != apart[1]) {
+            sim_cluster_isolate(cluster, i, true, true);
+        }
+    }
+    for (unsigned i = 0; i < 25; i++) {
+        if (i / 5 != i % 5 && i / 5 != apart[0] && i / 5 != apart[1] && i % 5 != apart[0] && i % 5 != apart[1]) {
+            sim_net_block(&cluster->net, i / 5, i % 5, false);
+        }
+    }
+    sim_cluster_run(cluster, 30 * MS);
+    cluster->nodes[apart[1]].disk.slow_factor = 30000;
+    sim_cluster_run(cluster, 220 * MS); /* the old leader writes on, to itself and to the slow follower */
+    sim_workload_stop(&cluster->workload);
+    sim_cluster_expect(cluster, leads_apart, apart, 5 * SECOND, "liveness", "the majority elects a leader");
+    if (cluster->world.violated) {
+        return;
+    }
+    leader = (unsigned)sim_cluster_leader(cluster);
+    second = (apart[1] + 1) % 5 == leader ? (apart[1] + 2) % 5 : (apart[1] + 1) % 5;
+    third = 10 - apart[0] - apart[1] - leader - second;
+    sim_cluster_isolate(cluster, third, true, true);
+    sim_cluster_isolate(cluster, apart[0], true, true);
+    pair_block(cluster, apart[1], leader, false);
+    pair_block(cluster, apart[1], second, false);
+    cluster->workload.config.timeout_us = 20 * SECOND; /* clients wait for the slow disk */
+    sim_workload_start(&cluster->workload);
+    since_us = cluster->world.now_us + 2000;
+    sim_cluster_expect(cluster, wrote_since, &since_us, 60 * SECOND, "liveness", "three nodes of five serve");
+    sim_node_crash(&cluster->nodes[apart[1]]);
+    sim_node_crash(&cluster->nodes[leader]);
+    sim_node_crash(&cluster->nodes[second]);
+    cluster->workload.config.timeout_us = 1500 * MS;
+    cluster->nodes[apart[1]].disk.slow_factor = 1;
+    sim_net_unblock_all(&cluster->net);
+    sim_node_start(&cluster->nodes[apart[1]]);
+    sim_cluster_run(cluster, 4 * SECOND);
+}
+
+/* --- Leases and grants (DESIGN section 6, hazards) -------------------------------------------------------------------- */
 
 /* The leader's lease rests on one follower's echo; that follower restarts, is cut off from the leader, and is asked for
  * its vote by the other one, which has not heard of the leader for long. */
@@ -573,6 +636,8 @@ const struct sim_scenario sim_scenarios[] = {
     {"elections", "many elections in a row", 5, elections},
     {"double-vote", "a voter crashes after its vote and meets a candidate of the same term", 3, double_vote},
     {"stale-read", "an isolated old leader must not answer reads", 3, stale_read},
+    {"replaced-in-flight", "a tail is replaced while the disk still writes it, and the write must not count", 5,
+     replaced_in_flight},
     {"vote-guard", "a restarted voter is asked for its vote while its echo backs a lease", 3, vote_guard},
     {"transfer-under-grant", "leadership is handed over while a cut-off node may read locally", 3,
      transfer_under_grant},
