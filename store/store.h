@@ -128,6 +128,32 @@ enum store_status store_entry_check(const void *data, size_t len) __attribute__(
 /* Cluster time of an entry; 0 if it is too short to carry one (then it fails the check). */
 uint64_t store_entry_time_ms(const void *data, size_t len);
 
+/* Reads a checked entry back, command by command, in the order in which they were added. What a step yields points into
+ * the entry and into arrays of the reader, until the next step. */
+struct store_entry_reader {
+    bool transaction;          /* which of the two was read */
+    const struct iovec *argv;  /* a command, under its lower-case name */
+    unsigned argc;
+    const struct store_watch *watches; /* a transaction */
+    unsigned n_watches;
+    const struct store_queued *commands;
+    unsigned n_commands;
+    bool no_memory; /* why store_entry_next gave up before the end */
+    /* private */
+    const uint8_t *at;
+    unsigned left;
+    struct iovec *iov;
+    size_t iov_capacity;
+    struct store_watch *watch_array;
+    size_t watch_capacity;
+    struct store_queued *queued;
+    size_t queued_capacity;
+};
+void store_entry_reader_init(struct store_entry_reader *reader, const void *data, size_t len);
+/* False: there is no further one, or memory is exhausted. */
+bool store_entry_next(struct store_entry_reader *reader);
+void store_entry_reader_fini(struct store_entry_reader *reader);
+
 /* Calls `each` with store_key_hash of every key that the writes of a checked entry name. False: some of them touch keys
  * that they do not name. (An entry also touches every key whose deadline is at or before its time.) */
 bool store_entry_keys(const struct store *store, const void *data, size_t len,

@@ -56,15 +56,59 @@ static struct exec_request *batch_pop(struct exec_batch *batch)
     return request;
 }
 
-/* All of it ends with an error: writes with `error`, riders (nothing of theirs was executed) as not executed. */
+/* It will never be proposed: its writes end with `error`, its riders (reads) are done without it. Earlier requests of its
+ * sessions may be in flight, so none ends here. */
 static void batch_fail(struct exec_batch *batch, const char *error)
 {
     struct executor *ex = batch->executor;
     struct exec_request *request;
 
     while ((request = batch_pop(batch)) != NULL) {
-        const char *text = request->state == EXEC_WRITE ? error : EXEC_TRYAGAIN;
-        exec_finish_error(ex, request, request->error != NULL ? request->error : text);
+        if (request->state == EXEC_WRITE && request->error == NULL) {
+            request->error = error;
+        }
+        exec_route_again(ex, request);
+    }
+    batch_free(batch);
+}
+
+/* --- Leadership has moved ------------------------------------------------------------------------------------------- */
+
+/* Give the writes of a sealed batch their arguments back. Those that stay without, for want of memory, get an error. */
+static void give_back_arguments(struct exec_batch *batch)
+{
+    struct exec_request *request = batch->requests.first;
+    struct store_entry_reader reader;
+
+    store_entry_reader_init(&reader, batch->data, batch->len);
+    for (; request != NULL; request = request->next) {
+        if (request->state != EXEC_WRITE) {
+            continue;
+        }
+        if (store_entry_next(&reader)) {
+            request->args = reader.transaction ? exec_args_transaction(reader.watches, reader.n_watches,
+                                                                       reader.commands, reader.n_commands)
+                                               : exec_args_command(reader.argv, reader.argc);
+        }
+        if (request->args == NULL) {
+            request->error = EXEC_NO_MEMORY;
+        }
+    }
+    store_entry_reader_fini(&reader);
+}
+
+static void batch_route_again(struct exec_batch *batch)
+{
+    struct executor *ex = batch->executor;
+    struct exec_request *request;
+
+    if (batch->data == NULL && store_batch_seal(&batch->commands, 0, &batch->data, &batch->len) != STORE_OK) {
+        batch_fail(batch, EXEC_NO_MEMORY);
+        return;
+    }
+    give_back_arguments(batch);
+    while ((request = batch_pop(batch)) != NULL) {
+        exec_route_again(ex, request);
     }
     batch_free(batch);
 }
@@ -72,9 +116,15 @@ static void batch_fail(struct exec_batch *batch, const char *error)
 static void unknown_cb(struct proposal *proposal)
 {
     struct exec_batch *batch = batch_of(proposal);
+    struct executor *ex = batch->executor;
+    struct exec_request *request;
 
-    batch->executor->in_flight--;
-    batch_fail(batch, EXEC_UNKNOWN);
+    ex->in_flight--;
+    while ((request = batch_pop(batch)) != NULL) { /* nothing earlier of its session is unfinished */
+        const char *text = request->state == EXEC_WRITE ? EXEC_UNKNOWN : EXEC_TRYAGAIN;
+        exec_finish_error(ex, request, request->error != NULL ? request->error : text);
+    }
+    batch_free(batch);
 }
 
 /* --- Filling ------------------------------------------------------------------------------------------------------ */
@@ -237,7 +287,7 @@ static bool propose_one(struct executor *ex, struct exec_batch *batch)
             return true;
         default:
             ex->queue_bytes -= batch->bytes;
-            batch_fail(batch, EXEC_TRYAGAIN);
+            batch_route_again(batch);
             return true;
     }
 }
@@ -269,19 +319,29 @@ void exec_propose(struct executor *ex)
     ex->proposing = false;
 }
 
-void exec_batches_fail(struct executor *ex, const char *error)
+/* Take the oldest batch that was not proposed, NULL if there is none. */
+static struct exec_batch *take_unproposed(struct executor *ex)
 {
-    while (ex->queue != NULL || ex->open != NULL) {
-        if (ex->queue == NULL) {
-            close_open(ex);
-        }
-        struct exec_batch *batch = ex->queue;
+    if (ex->queue == NULL && ex->open != NULL) {
+        close_open(ex);
+    }
+    struct exec_batch *batch = ex->queue;
+    if (batch != NULL) {
         ex->queue = batch->next;
         if (ex->queue == NULL) {
             ex->queue_tail = NULL;
         }
         ex->queue_bytes -= batch->bytes;
-        batch_fail(batch, error);
+    }
+    return batch;
+}
+
+void exec_batches_route_again(struct executor *ex)
+{
+    struct exec_batch *batch;
+
+    while ((batch = take_unproposed(ex)) != NULL) {
+        batch_route_again(batch);
     }
 }
 

@@ -18,6 +18,8 @@
 #include "net/resp.h"
 
 #define FORWARD_VERSION 1u
+/* Not executed, and never will be: the node that was meant does not lead any more. */
+#define FORWARD_NOT_HERE 1u
 /* A reply frame is sent early above this size. */
 #define FORWARD_FRAME_BYTES (1024u * 1024)
 /* A single reply must fit a frame between nodes. */
@@ -44,7 +46,7 @@ struct wire_reply {
     uint64_t number;
     uint64_t revision; /* of the leader's content when it answered */
     uint32_t len;
-    uint32_t reserved;
+    uint32_t flags; /* FORWARD_NOT_HERE */
 };
 static_assert(sizeof(struct wire_reply) == 24, "wire format");
 
@@ -200,7 +202,8 @@ static void flush_requests(struct forward *f)
         if (o != NULL && o->request != NULL) {
             struct exec_request *request = o->request;
             o->request = NULL;
-            exec_finish_error(f->executor, request, EXEC_TRYAGAIN);
+            request->error = EXEC_TRYAGAIN; /* earlier ones of its session may have been sent, and end first */
+            exec_route_again(f->executor, request);
         }
     }
     outstanding_trim(f);
@@ -241,10 +244,25 @@ void forward_submit(struct forward *f, struct exec_request *request, const struc
                                       .transaction = request->args->transaction};
     resp_buffer_append(&f->out, &item, sizeof item);
     append_padded(&f->out, request->args->bytes, request->args->len);
-    f->out_count++;
-    free(request->args);
-    request->args = NULL;
+    f->out_count++; /* its arguments are kept: it may come back not executed */
     f->executor->stats.forwarded_out++;
+}
+
+static void take_reply(struct forward *f, struct exec_request *request, const struct wire_reply *item,
+                       const uint8_t *bytes)
+{
+    struct executor *ex = f->executor;
+
+    if ((item->flags & FORWARD_NOT_HERE) != 0) {
+        exec_declined(ex, request->session->route, request->session->route_term);
+        exec_route_again(ex, request);
+        return;
+    }
+    exec_session_saw(request->session, item->revision);
+    if (!request->session->detached) {
+        request->raw(request, bytes, item->len);
+    }
+    exec_finish(ex, request);
 }
 
 static bool receive_replies(struct forward *f, uint64_t from, const uint8_t *at, size_t left, uint32_t count)
@@ -265,11 +283,7 @@ static bool receive_replies(struct forward *f, uint64_t from, const uint8_t *at,
         if (o != NULL && o->request != NULL && o->peer == from) {
             struct exec_request *request = o->request;
             o->request = NULL;
-            exec_session_saw(request->session, item.revision);
-            if (!request->session->detached) {
-                request->raw(request, at, item.len);
-            }
-            exec_finish(f->executor, request);
+            take_reply(f, request, &item, at);
         }
         at += padded;
         left -= padded;
@@ -301,6 +315,7 @@ static struct proxy *proxy_get(struct forward *f, uint64_t peer, uint64_t id)
             p->peer = peer;
             p->remote_id = id;
             exec_session_init(f->executor, &p->session);
+            p->session.proxy = true;
             p->next = *chain;
             *chain = p;
         }
@@ -348,7 +363,7 @@ static void flush_replies(struct forward *f, struct reply_buffer *out)
 static struct store_reply *proxy_begin(struct exec_request *request)
 {
     struct proxy_request *q = request->data;
-    const struct wire_reply item = {.number = q->number};
+    const struct wire_reply item = {.number = q->number}; /* filled in when it is complete */
 
     q->item = q->out->bytes.len;
     resp_buffer_append(&q->out->bytes, &item, sizeof item);
@@ -372,7 +387,8 @@ static void proxy_end(struct exec_request *request)
         }
         const struct wire_reply item = {.number = q->number,
                                         .revision = store_revision(f->executor->config.store),
-                                        .len = (uint32_t)(b->len - start)};
+                                        .len = (uint32_t)(b->len - start),
+                                        .flags = request->not_here ? FORWARD_NOT_HERE : 0};
         memcpy(b->data + q->item, &item, sizeof item);
         static const char zeros[8];
         resp_buffer_append(b, zeros, (8 - item.len % 8) % 8);

@@ -68,7 +68,7 @@ static void confirmed_cb(struct replica_read *read, enum replica_status status)
         session_reads_pop(s, request);
         request->group = NULL;
         if (status != REPLICA_OK) {
-            exec_finish_error(ex, request, request->error != NULL ? request->error : EXEC_TRYAGAIN);
+            exec_route_again(ex, request);
         } else if (s->last_batch != NULL) {
             assert(s->last_batch->proposed);
             exec_ride(s->last_batch, request);

@@ -1,7 +1,8 @@
 /* Sessions and routing.
  *
  * A session's unfinished requests are all executed by one node in one term, which keeps their order. When the leader
- * changes while some are unfinished, later requests are held back until those have ended, and are then routed anew. */
+ * changes while some are unfinished, later requests are held back until those have ended, and are then routed anew.
+ * Held as well is what came or came back while no leader is known, in the order in which it was submitted. */
 #include "cmd/lockstepd/executor.h"
 
 #include <assert.h>
@@ -36,6 +37,10 @@ void exec_finish(struct executor *ex, struct exec_request *request)
 {
     assert(request->session->unfinished > 0);
     request->session->unfinished--;
+    if (!request->session->proxy) {
+        assert(ex->outstanding > 0);
+        ex->outstanding--;
+    }
     free(request->args);
     request->args = NULL;
     ex->stats.commands++;
@@ -101,28 +106,61 @@ static void held_unlink(struct executor *ex, struct exec_session *s)
     s->on_held_list = false;
 }
 
+static size_t held_cost(const struct exec_request *request)
+{
+    return request->args != NULL ? sizeof *request->args + request->args->len : 0;
+}
+
+/* Into its place: what comes back goes before what was submitted after it. */
+static void held_insert(struct executor *ex, struct exec_session *s, struct exec_request *request)
+{
+    struct exec_request **at = &s->held;
+
+    if (s->held_tail != NULL && s->held_tail->order < request->order) {
+        at = &s->held_tail->next;
+    }
+    while (*at != NULL && (*at)->order < request->order) {
+        at = &(*at)->next;
+    }
+    request->state = EXEC_HELD;
+    request->next = *at;
+    *at = request;
+    if (request->next == NULL) {
+        s->held_tail = request;
+    }
+    ex->held_bytes += held_cost(request);
+    held_link(ex, s);
+}
+
+static struct exec_request *held_take(struct executor *ex, struct exec_session *s)
+{
+    struct exec_request *first = s->held;
+
+    s->held = NULL;
+    s->held_tail = NULL;
+    held_unlink(ex, s);
+    for (const struct exec_request *q = first; q != NULL; q = q->next) {
+        ex->held_bytes -= held_cost(q);
+    }
+    return first;
+}
+
 static void hold(struct executor *ex, struct exec_session *s, struct exec_request *request,
                  const struct exec_input *input)
 {
-    if (request->error == NULL && !exec_keep_args(request, input)) {
+    if (request->error == NULL && ex->held_bytes > ex->config.queue_bytes_max) {
+        request->error = EXEC_TRYAGAIN;
+    } else if (request->error == NULL && !exec_keep_args(request, input)) {
         request->error = EXEC_NO_MEMORY;
     }
-    request->state = EXEC_HELD;
-    request->next = NULL;
-    if (s->held_tail == NULL) {
-        s->held = request;
-    } else {
-        s->held_tail->next = request;
-    }
-    s->held_tail = request;
-    held_link(ex, s);
+    held_insert(ex, s, request);
 }
 
 void exec_refuse(struct executor *ex, struct exec_request *request, const char *error)
 {
     struct exec_session *s = request->session;
 
-    if (s->unfinished == 1) {
+    if (s->unfinished == 1 && s->held == NULL) {
         exec_fail_later(ex, request, error);
         return;
     }
@@ -131,24 +169,34 @@ void exec_refuse(struct executor *ex, struct exec_request *request, const char *
     hold(ex, s, request, NULL);
 }
 
+void exec_route_again(struct executor *ex, struct exec_request *request)
+{
+    struct exec_session *s = request->session;
+
+    if (request->error == NULL && (ex->stopping || s->detached || s->proxy)) {
+        request->error = EXEC_TRYAGAIN;
+        request->not_here = s->proxy; /* its own node will route it */
+    }
+    assert(request->args != NULL || request->error != NULL);
+    s->unfinished--;
+    held_insert(ex, s, request);
+}
+
 /* Route the held requests of a session that has nothing unfinished. */
 static void resubmit(struct executor *ex, struct exec_session *s)
 {
-    struct exec_request *request = s->held;
+    struct exec_request *request = held_take(ex, s);
 
-    s->held = NULL;
-    s->held_tail = NULL;
-    held_unlink(ex, s);
     while (request != NULL) {
         struct exec_request *next = request->next;
         struct exec_input in = {.command = request->command};
+        if (request->error == NULL && !exec_args_decode(request->args->bytes, request->args->len,
+                                                        request->args->transaction, &ex->submit_view)) {
+            request->error = EXEC_NO_MEMORY;
+        }
         if (request->error != NULL) {
             s->unfinished++;
-            exec_fail_later(ex, request, request->error);
-        } else if (!exec_args_decode(request->args->bytes, request->args->len, request->args->transaction,
-                                     &ex->submit_view)) {
-            s->unfinished++;
-            exec_fail_later(ex, request, EXEC_NO_MEMORY);
+            exec_refuse(ex, request, request->error);
         } else {
             const struct exec_view *v = &ex->submit_view;
             in = (struct exec_input){request->command, v->argv,     v->argc,      v->watches,
@@ -159,13 +207,47 @@ static void resubmit(struct executor *ex, struct exec_session *s)
     }
 }
 
+/* The leader as far as requests are concerned: one that has declined is none. */
+static uint64_t leader_of(const struct executor *ex)
+{
+    const uint64_t leader = ex->stopping ? 0 : replica_leader(ex->replica);
+
+    return leader != 0 && leader == ex->declined_id && ex->declined_term == replica_term(ex->replica) ? 0 : leader;
+}
+
+/* No leader is known, but an election may just be under way. */
+static bool awaits_leader(const struct executor *ex)
+{
+    const uint64_t patience_us = (uint64_t)ex->config.election_timeout_ms * 1000;
+
+    return !ex->stopping && leader_of(ex) == 0 && ex->leaderless_us != 0 &&
+           ex->config.env->ops->now_us(ex->config.env) - ex->leaderless_us < patience_us;
+}
+
+static void note_leader(struct executor *ex)
+{
+    if (leader_of(ex) != 0) {
+        ex->leaderless_us = 0;
+    } else if (ex->leaderless_us == 0) {
+        ex->leaderless_us = ex->config.env->ops->now_us(ex->config.env);
+    }
+}
+
+void exec_declined(struct executor *ex, uint64_t leader, uint64_t term)
+{
+    ex->declined_id = leader;
+    ex->declined_term = term;
+    note_leader(ex);
+}
+
 static void resubmit_all(struct executor *ex)
 {
     struct exec_session *s = ex->held_first;
+    const bool patient = s != NULL && awaits_leader(ex);
 
     while (s != NULL) {
         struct exec_session *next = s->held_next;
-        if (s->unfinished == 0) {
+        if (s->unfinished == 0 && (!patient || s->held->error != NULL)) {
             resubmit(ex, s);
         }
         s = next;
@@ -194,10 +276,11 @@ static void run_here(struct executor *ex, struct exec_request *request, const st
 void exec_route(struct executor *ex, struct exec_session *s, struct exec_request *request,
                 const struct exec_input *in)
 {
-    const uint64_t leader = ex->stopping ? 0 : replica_leader(ex->replica);
-    const uint64_t term = replica_term(ex->replica);
+    const uint64_t leader = leader_of(ex);
+    const uint64_t term = ex->stopping ? 0 : replica_term(ex->replica);
+    const bool own_copy = leader != ex->config.id || request->mode == EXEC_STALE;
 
-    if (leader != ex->config.id && s->held == NULL && !is_write(in) &&
+    if (own_copy && s->held == NULL && !is_write(in) &&
         (s->unfinished == 0 || (s->route == ex->config.id && s->route_term == 0)) && !ex->stopping &&
         exec_local_submit(ex, request, in)) {
         s->route = ex->config.id; /* term 0: this node's own copy, whoever leads */
@@ -206,7 +289,8 @@ void exec_route(struct executor *ex, struct exec_session *s, struct exec_request
         return;
     }
 
-    if (s->held != NULL || (s->unfinished > 0 && (s->route != leader || s->route_term != term))) {
+    if (s->held != NULL || (s->unfinished > 0 && (s->route != leader || s->route_term != term)) ||
+        (leader == 0 && s->unfinished == 0 && awaits_leader(ex))) {
         hold(ex, s, request, in);
         return;
     }
@@ -225,6 +309,8 @@ void exec_route(struct executor *ex, struct exec_session *s, struct exec_request
 static void request_init(struct exec_session *s, struct exec_request *request, const struct store_command *command)
 {
     request->session = s;
+    request->order = ++s->submitted;
+    request->not_here = false;
     request->next = NULL;
     request->prev = NULL;
     request->session_next = NULL;
@@ -237,6 +323,18 @@ static void request_init(struct exec_session *s, struct exec_request *request, c
     request->state = EXEC_NEW;
 }
 
+static void submit(struct executor *ex, struct exec_session *s, struct exec_request *request,
+                   const struct exec_input *in)
+{
+    ex->outstanding++;
+    if (ex->draining) {
+        s->unfinished++;
+        exec_refuse(ex, request, EXEC_STOPPING);
+        return;
+    }
+    exec_route(ex, s, request, in);
+}
+
 void executor_submit(struct executor *ex, struct exec_session *s, struct exec_request *request,
                      const struct store_command *command, const struct iovec *argv, unsigned argc)
 {
@@ -245,7 +343,7 @@ void executor_submit(struct executor *ex, struct exec_session *s, struct exec_re
     assert(command != NULL);
     assert(argc > 0);
     request_init(s, request, command);
-    exec_route(ex, s, request, &in);
+    submit(ex, s, request, &in);
 }
 
 void executor_submit_transaction(struct executor *ex, struct exec_session *s, struct exec_request *request,
@@ -256,17 +354,18 @@ void executor_submit_transaction(struct executor *ex, struct exec_session *s, st
         .watches = watches, .n_watches = n_watches, .commands = commands, .n_commands = n_commands};
 
     request_init(s, request, NULL);
-    exec_route(ex, s, request, &in);
+    submit(ex, s, request, &in);
 }
 
 void exec_submit_forwarded(struct executor *ex, struct exec_session *s, struct exec_request *request,
                            const struct exec_input *in, bool leads)
 {
     request_init(s, request, in->command);
-    if (leads) {
+    if (leads && !ex->draining) {
         exec_route(ex, s, request, in);
         return;
     }
+    request->not_here = true;
     /* Never passed on to a third node: the origin knows no more than that this one was meant. */
     s->unfinished++;
     exec_refuse(ex, request, EXEC_TRYAGAIN);
@@ -279,17 +378,10 @@ void exec_session_init(struct executor *ex, struct exec_session *s)
 
 void exec_session_detach(struct executor *ex, struct exec_session *s)
 {
-    struct exec_request *request = s->held;
-
+    (void)ex;
     s->detached = true;
-    s->held = NULL;
-    s->held_tail = NULL;
-    held_unlink(ex, s);
-    while (request != NULL) { /* never executed, nobody waits */
-        struct exec_request *next = request->next;
-        s->unfinished++;
-        exec_fail_later(ex, request, EXEC_TRYAGAIN);
-        request = next;
+    for (struct exec_request *q = s->held; q != NULL; q = q->next) { /* never executed, nobody waits */
+        q->error = q->error != NULL ? q->error : EXEC_TRYAGAIN;
     }
 }
 
@@ -336,6 +428,7 @@ struct executor *executor_new(const struct executor_config *config)
     ex->config = *config;
     ex->tick_timer.data = ex;
     ex->tick_timer.cb = tick_timer_cb;
+    ex->leaderless_us = config->env->ops->now_us(config->env);
     ex->forward = forward_new(ex);
     if (ex->forward == NULL) {
         free(ex);
@@ -349,13 +442,38 @@ struct executor *executor_new(const struct executor_config *config)
     return ex;
 }
 
+/* True if there was any. */
+static bool fail_all(struct executor *ex)
+{
+    const bool any = ex->failing.first != NULL;
+
+    while (ex->failing.first != NULL) {
+        struct exec_request *request = ex->failing.first;
+        exec_list_remove(&ex->failing, request);
+        exec_finish_error(ex, request, request->error);
+    }
+    return any;
+}
+
+/* Route what may be routed, end what is to end. */
+static void settle(struct executor *ex)
+{
+    do {
+        resubmit_all(ex);
+    } while (fail_all(ex));
+}
+
 void executor_attach(struct executor *ex, struct replica *replica)
 {
     ex->replica = replica;
+    note_leader(ex);
 }
 
 void executor_free(struct executor *ex)
 {
+    if (ex->stopping) {
+        settle(ex); /* what was held behind requests that ended with the replica */
+    }
     ex->config.env->ops->timer_fini(ex->config.env, &ex->tick_timer);
     forward_free(ex->forward);
     exec_view_fini(&ex->view);
@@ -364,35 +482,30 @@ void executor_free(struct executor *ex)
     free(ex);
 }
 
-static void fail_all(struct executor *ex)
-{
-    while (ex->failing.first != NULL) {
-        struct exec_request *request = ex->failing.first;
-        exec_list_remove(&ex->failing, request);
-        exec_finish_error(ex, request, request->error);
-    }
-}
-
 void executor_changed(struct executor *ex)
 {
     if (ex->replica == NULL) {
         return;
     }
+    note_leader(ex);
     if (replica_leader(ex->replica) != ex->config.id) {
-        exec_batches_fail(ex, EXEC_TRYAGAIN);
+        exec_batches_route_again(ex);
     }
     forward_changed(ex->forward);
 }
 
 void executor_turn_end(struct executor *ex)
 {
-    resubmit_all(ex);
+    settle(ex);
     exec_local_turn_end(ex);
     exec_reads_turn_end(ex);
     exec_tick(ex);
     exec_propose(ex);
-    fail_all(ex);
-    resubmit_all(ex);
+    if (ex->held_first != NULL || ex->failing.first != NULL) {
+        settle(ex);
+        exec_reads_turn_end(ex);
+        exec_propose(ex);
+    }
     forward_turn_end(ex->forward);
     if (ex->congested && ex->queue_bytes < ex->config.queue_bytes_max / 4) {
         ex->congested = false;
@@ -404,11 +517,20 @@ void executor_turn_end(struct executor *ex)
 void executor_stop(struct executor *ex)
 {
     ex->stopping = true;
-    exec_batches_fail(ex, EXEC_TRYAGAIN);
+    exec_batches_route_again(ex);
     forward_stop(ex->forward);
     exec_local_fail(ex);
-    resubmit_all(ex);
-    fail_all(ex);
+    settle(ex);
+}
+
+void executor_drain(struct executor *ex)
+{
+    ex->draining = true;
+}
+
+uint64_t executor_outstanding(const struct executor *ex)
+{
+    return ex->outstanding;
 }
 
 bool executor_receive(struct executor *ex, uint64_t from, const void *frame, size_t len)

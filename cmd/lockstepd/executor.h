@@ -2,6 +2,9 @@
  * confirmation and the commands forwarded to and from other nodes. Knows nothing of client connections: a session (a
  * local one, or the proxy of a session on another node) hands in requests and is given replies. Loop thread only.
  *
+ * When leadership moves, what was submitted here and never proposed is routed to the new leader, in order; so is what
+ * arrives while no leader is known, for at most an election timeout.
+ *
  * Order: requests of one session take effect in the order submitted, and their replies come in that order. Nothing ever
  * stalls for that: a read behind an unfinished write of its session rides on the open batch (it is executed right after
  * that write is applied, at no cost in the log), and so does a read that a later write of its session overtakes. */
@@ -34,6 +37,8 @@ struct exec_session {
     uint64_t stale_max_us; /* of EXEC_STALE; 0: no bound */
     uint64_t revision;     /* newest revision that this session has seen */
     uint64_t local_index;  /* newest index that a local read of it waits for */
+    uint64_t submitted;    /* requests so far */
+    bool proxy;            /* of a session on another node */
 };
 
 /* One command or transaction, embedded by its owner, who keeps it until `end`. */
@@ -58,8 +63,10 @@ struct exec_request {
     const char *error;                   /* this reply is already decided; static text */
     uint64_t number;                     /* of a forwarded request; index that a local read waits for */
     uint64_t deadline_us;                /* of a local read that waits */
+    uint64_t order;                      /* in its session */
     uint64_t stale_max_us;               /* the session's when it was submitted, as is mode */
     uint8_t mode;                        /* enum exec_read_mode */
+    bool not_here;                       /* of a proxy: not executed since this node leads no more */
     uint8_t state;
 };
 
@@ -122,6 +129,10 @@ void executor_apply(struct executor *executor, uint64_t index, const void *data,
 void executor_received(struct executor *executor, uint64_t index, const void *data, size_t len);
 /* Role, term or leader changed. */
 void executor_changed(struct executor *executor);
+/* The node stops soon: what is submitted from now on is refused as not executed, what was submitted before goes on. */
+void executor_drain(struct executor *executor);
+/* Requests of this node's own sessions that have not ended. */
+uint64_t executor_outstanding(const struct executor *executor);
 /* End of a loop turn: before replica_turn_end. */
 void executor_turn_end(struct executor *executor);
 /* Everything outstanding ends with an error. */

@@ -13,6 +13,7 @@
 /* What a client is told (DESIGN section 8). */
 #define EXEC_CLUSTERDOWN "CLUSTERDOWN no leader is known: not executed"
 #define EXEC_TRYAGAIN "TRYAGAIN the leader is changing or overloaded: not executed, retry"
+#define EXEC_STOPPING "TRYAGAIN this node is stopping: not executed, retry at another one"
 #define EXEC_UNKNOWN "UNKNOWN the outcome is not known: the command may have been executed"
 #define EXEC_NOSPACE "NOSPACE disk space is below the reserve of the leader: not executed"
 #define EXEC_OOM "OOM command not allowed when used memory > 'maxmemory'."
@@ -94,6 +95,11 @@ struct executor {
     struct exec_list local; /* reads waiting for this node's copy, oldest first */
     struct exec_pending pending;
     struct exec_session *held_first; /* sessions with held requests */
+    uint64_t held_bytes;             /* arguments of held requests: at most queue_bytes_max */
+    uint64_t leaderless_us;          /* since when no leader is known; 0: one is */
+    uint64_t declined_id, declined_term; /* it says that it does not lead in this term any more */
+    uint64_t outstanding;
+    bool draining;
     uint64_t next_session_id;
     struct exec_view view;         /* scratch for executing copied reads */
     struct exec_view submit_view;  /* scratch for handing in copied or forwarded requests */
@@ -110,6 +116,11 @@ void exec_list_remove(struct exec_list *list, struct exec_request *request);
 /* Route one request: hold, execute here, forward, or fail. */
 void exec_route(struct executor *ex, struct exec_session *s, struct exec_request *request,
                 const struct exec_input *input);
+/* A request that counts as unfinished and was certainly not executed: once the earlier ones of its session have ended,
+ * route it anew or, if it has an error, end it with that. One without an error has its arguments. */
+void exec_route_again(struct executor *ex, struct exec_request *request);
+/* The node to which `leader` of `term` were sent requests does not lead any more. */
+void exec_declined(struct executor *ex, uint64_t leader, uint64_t term);
 /* Copy the arguments if that has not been done. False: out of memory. */
 bool exec_keep_args(struct exec_request *request, const struct exec_input *input);
 /* Give the error reply and end. */
@@ -129,8 +140,8 @@ void exec_write(struct executor *ex, struct exec_request *request, const struct 
 void exec_ride(struct exec_batch *batch, struct exec_request *request);
 void exec_propose(struct executor *ex);
 void exec_tick(struct executor *ex);
-/* Nothing that was not proposed will be. */
-void exec_batches_fail(struct executor *ex, const char *error);
+/* What was not proposed is for the next leader to execute. */
+void exec_batches_route_again(struct executor *ex);
 
 /* exec_read.c */
 void exec_read(struct executor *ex, struct exec_request *request);

@@ -323,6 +323,38 @@ START_TEST(whatever_passes_the_check_can_be_applied)
 }
 END_TEST
 
+/* --- Reading back --------------------------------------------------------------------------------------------------- */
+
+START_TEST(entry_reads_back_what_was_added)
+{
+    struct entry entry = sample();
+    struct store_entry_reader reader;
+
+    store_entry_reader_init(&reader, entry.data, entry.len);
+    ck_assert(store_entry_next(&reader));
+    ck_assert(!reader.transaction);
+    ck_assert_uint_eq(reader.argc, 3);
+    ck_assert_uint_eq(reader.argv[0].iov_len, 3);
+    ck_assert_mem_eq(reader.argv[0].iov_base, "set", 3);
+    ck_assert_uint_eq(reader.argv[2].iov_len, 5);
+    ck_assert_mem_eq(reader.argv[2].iov_base, "value", 5);
+    ck_assert(store_entry_next(&reader));
+    ck_assert(reader.transaction);
+    ck_assert_uint_eq(reader.n_watches, 1);
+    ck_assert_uint_eq(reader.watches[0].revision, 7);
+    ck_assert_mem_eq(reader.watches[0].key.iov_base, "w", 1);
+    ck_assert_uint_eq(reader.n_commands, 2);
+    ck_assert_uint_eq(reader.commands[0].argc, 2);
+    ck_assert_mem_eq(reader.commands[0].argv[0].iov_base, "get", 3);
+    ck_assert_mem_eq(reader.commands[1].argv[0].iov_base, "del", 3);
+    ck_assert_mem_eq(reader.commands[1].argv[1].iov_base, "k", 1);
+    ck_assert(!store_entry_next(&reader));
+    ck_assert(!reader.no_memory);
+    store_entry_reader_fini(&reader);
+    free(entry.data);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("batch");
@@ -341,6 +373,7 @@ int main(void)
     tcase_add_loop_test(tests, check_tells_damage_and_newer_versions_apart, 0,
                         (int)(sizeof damages / sizeof damages[0]));
     tcase_add_test(tests, whatever_passes_the_check_can_be_applied);
+    tcase_add_test(tests, entry_reads_back_what_was_added);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
