@@ -9,7 +9,8 @@
 
 #define ABSENT 0u /* state number of "no such key" */
 
-/* --- Values: each distinct value has a number, so that states compare as numbers ------------------------------------- */
+/* --- Values: each distinct value has a number, so that states compare as numbers -------------------------------------
+ */
 
 struct value {
     uint8_t *bytes;
@@ -185,7 +186,8 @@ static bool outcome_matches(struct values *values, const struct lin_op *op, cons
     return false;
 }
 
-/* --- The memory: sets of placed operations with the state they lead to ----------------------------------------------- */
+/* --- The memory: sets of placed operations with the state they lead to -----------------------------------------------
+ */
 
 struct memory {
     uint64_t *keys; /* entries of `words` words: bit set, then the state */
@@ -294,8 +296,7 @@ static void candidate_add(struct search *search, uint32_t position)
 {
     if (search->candidates_n == search->candidates_capacity) {
         search->candidates_capacity = search->candidates_capacity == 0 ? 1024 : 2 * search->candidates_capacity;
-        search->candidates =
-            realloc(search->candidates, search->candidates_capacity * sizeof *search->candidates);
+        search->candidates = realloc(search->candidates, search->candidates_capacity * sizeof *search->candidates);
         assert(search->candidates != NULL);
     }
     search->candidates[search->candidates_n++] = position;

@@ -31,7 +31,8 @@ struct worker {
     bool failed;
     char invariant[48];
     char text[1024];
-    uint64_t ops_ok, ops_unknown, ops_checked, too_hard, events, elections, crashes, faults, simulated_us, recovery_max_us;
+    uint64_t ops_ok, ops_unknown, ops_checked, too_hard, events, elections, crashes, faults, simulated_us,
+        recovery_max_us;
 };
 
 struct pool {
@@ -74,7 +75,8 @@ static void *shared(size_t bytes)
     return memory;
 }
 
-/* --- A worker ------------------------------------------------------------------------------------------------------ */
+/* --- A worker ------------------------------------------------------------------------------------------------------
+ */
 
 static void worker_note(struct worker *worker, const struct sim_run_result *result)
 {
@@ -110,8 +112,8 @@ static bool worker_run(struct worker *worker, const struct arguments *arguments,
         if (again.trace != result.trace || again.events != result.events) {
             result.violated = true;
             snprintf(result.invariant, sizeof result.invariant, "determinism");
-            snprintf(result.text, sizeof result.text, "two runs of one seed differ (%" PRIu64 " and %" PRIu64
-                     " events)", result.events, again.events);
+            snprintf(result.text, sizeof result.text,
+                     "two runs of one seed differ (%" PRIu64 " and %" PRIu64 " events)", result.events, again.events);
             fprintf(stderr, "violation of \"determinism\": %s\n", result.text);
         }
     }
@@ -135,7 +137,8 @@ static void worker_main(struct worker *worker, const struct arguments *arguments
     }
 }
 
-/* --- The parent ---------------------------------------------------------------------------------------------------- */
+/* --- The parent ----------------------------------------------------------------------------------------------------
+ */
 
 static void print_replay(const struct arguments *arguments, uint64_t seed)
 {
@@ -190,8 +193,9 @@ static bool worker_ended(struct worker *worker, int status)
     if (WIFSIGNALED(status) || (WIFEXITED(status) && WEXITSTATUS(status) != 0 && !worker->failed)) {
         worker->failed = true;
         snprintf(worker->invariant, sizeof worker->invariant, "assertions");
-        snprintf(worker->text, sizeof worker->text, WIFSIGNALED(status) ? "the process died of signal %d"
-                 : "the process ended with code %d", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+        snprintf(worker->text, sizeof worker->text,
+                 WIFSIGNALED(status) ? "the process died of signal %d" : "the process ended with code %d",
+                 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
     }
     return worker->failed;
 }
@@ -279,7 +283,8 @@ static int run_scenarios(struct pool *pool, struct arguments *arguments)
     return 0;
 }
 
-/* --- Planted bugs -------------------------------------------------------------------------------------------------- */
+/* --- Planted bugs --------------------------------------------------------------------------------------------------
+ */
 
 static int run_plant(struct pool *pool, struct arguments *arguments, const struct sim_plant *plant)
 {
@@ -326,7 +331,8 @@ static int run_plants(struct pool *pool, struct arguments *arguments)
     return result;
 }
 
-/* --- Arguments ----------------------------------------------------------------------------------------------------- */
+/* --- Arguments -----------------------------------------------------------------------------------------------------
+ */
 
 static void list(void)
 {

@@ -50,15 +50,18 @@ static void check_same(struct sim_check *check, unsigned node, const struct sim_
                             "there before (term %" PRIu64 "); acknowledged up to %" PRIu64,
                             node + 1, index, applied->term, known->term, check->acknowledged);
     } else if (known->revision != applied->revision) {
-        sim_world_violation(world, "equal revision", "node %u has revision %" PRIu64 " at index %" PRIu64
-                            ", others %" PRIu64, node + 1, applied->revision, index, known->revision);
+        sim_world_violation(world, "equal revision",
+                            "node %u has revision %" PRIu64 " at index %" PRIu64 ", others %" PRIu64, node + 1,
+                            applied->revision, index, known->revision);
     } else if (known->digest != applied->digest || known->keys != applied->keys) {
-        sim_world_violation(world, "equal digest", "node %u has digest %016" PRIx64 " and %" PRIu64 " keys at index %"
-                            PRIu64 ", others %016" PRIx64 " and %" PRIu64, node + 1, applied->digest, applied->keys,
-                            index, known->digest, known->keys);
+        sim_world_violation(world, "equal digest",
+                            "node %u has digest %016" PRIx64 " and %" PRIu64 " keys at index %" PRIu64
+                            ", others %016" PRIx64 " and %" PRIu64,
+                            node + 1, applied->digest, applied->keys, index, known->digest, known->keys);
     } else if (known->time_ms != applied->time_ms) {
-        sim_world_violation(world, "equal time", "node %u has cluster time %" PRIu64 " at index %" PRIu64
-                            ", others %" PRIu64, node + 1, applied->time_ms, index, known->time_ms);
+        sim_world_violation(world, "equal time",
+                            "node %u has cluster time %" PRIu64 " at index %" PRIu64 ", others %" PRIu64, node + 1,
+                            applied->time_ms, index, known->time_ms);
     } else if (known->replies != 0 && applied->replies != 0 && known->replies != applied->replies) {
         sim_world_violation(world, "equal replies", "node %u gives other replies at index %" PRIu64, node + 1, index);
     }
@@ -130,7 +133,8 @@ void sim_check_reply(struct sim_check *check, unsigned node, uint64_t index, uin
     if (read ? index < floor : index <= floor) {
         sim_world_violation(check->world, read ? "stale read" : "real-time order",
                             "node %u answered from index %" PRIu64 ", but %" PRIu64
-                            " was acknowledged before the request was made: %s", node + 1, index, floor, what);
+                            " was acknowledged before the request was made: %s",
+                            node + 1, index, floor, what);
     }
 }
 
@@ -149,8 +153,9 @@ void sim_check_progress(struct sim_check *check, unsigned node, const struct rep
                             node + 1, before->commit, info->commit);
     }
     if (info->applied < before->applied || info->applied > info->commit) {
-        sim_world_violation(check->world, "applied up to commit", "node %u: applied %" PRIu64 ", before %" PRIu64
-                            ", commit %" PRIu64, node + 1, info->applied, before->applied, info->commit);
+        sim_world_violation(check->world, "applied up to commit",
+                            "node %u: applied %" PRIu64 ", before %" PRIu64 ", commit %" PRIu64, node + 1,
+                            info->applied, before->applied, info->commit);
     }
     if (info->term < before->term) {
         sim_world_violation(check->world, "term never regresses", "node %u went from term %" PRIu64 " to %" PRIu64,

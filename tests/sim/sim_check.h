@@ -24,7 +24,7 @@ struct sim_check {
     uint64_t acknowledged; /* highest index whose effect a client has seen in a reply */
     uint64_t highest_applied;
     uint64_t applies, elections;
-    int64_t clock_ahead_max_ms; /* sane wall clocks are not further ahead than this */
+    int64_t clock_ahead_max_ms;     /* sane wall clocks are not further ahead than this */
     uint64_t bound_us, bound_at_us; /* no clock that ran on from any stamp is further than this */
 };
 
@@ -35,8 +35,8 @@ void sim_check_fini(struct sim_check *check);
 void sim_check_applied(struct sim_check *check, unsigned node, const struct sim_applied *applied);
 /* At most one leader per term. */
 void sim_check_leads(struct sim_check *check, unsigned node, uint64_t term);
-/* A leader stamped an entry: cluster time must not run ahead of all sane clocks, and not faster than time itself by more
- * than the slew, unless the node has seen no entry with a time since it started (`fresh`). */
+/* A leader stamped an entry: cluster time must not run ahead of all sane clocks, and not faster than time itself by
+ * more than the slew, unless the node has seen no entry with a time since it started (`fresh`). */
 void sim_check_stamp(struct sim_check *check, unsigned node, uint64_t time_ms, bool fresh);
 /* A client got a reply that takes everything up to `index` into account, to a request made when `floor` had been
  * acknowledged. */

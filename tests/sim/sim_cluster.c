@@ -80,8 +80,8 @@ static void draw_clock(struct sim_cluster *cluster, struct sim_clock *clock)
 
     clock->base_us = sim_random_below(random, UINT64_C(1) << 40);
     clock->rate_ppm = (int32_t)sim_random_range(random, 0, 16000) - 8000;
-    clock->wall_off_ms = (int64_t)sim_random_range(random, 0, 2 * cluster->clock_spread_ms) -
-                         (int64_t)cluster->clock_spread_ms;
+    clock->wall_off_ms =
+        (int64_t)sim_random_range(random, 0, 2 * cluster->clock_spread_ms) - (int64_t)cluster->clock_spread_ms;
 }
 
 static void init_workload(struct sim_cluster *cluster)
@@ -146,9 +146,9 @@ void sim_cluster_init(struct sim_cluster *cluster, const struct sim_options *opt
         cluster->restarts[i] = (struct sim_task){.data = &cluster->nodes[i], .cb = restart_fire_cb};
     }
     init_workload(cluster);
-    sim_world_log(&cluster->world, "seed %" PRIu64 ": %u nodes, election timeout %" PRIu64 " ms, segments of %" PRIu64
-                  " KiB", options->seed, cluster->n_nodes, cluster->election_timeout_us / 1000,
-                  config.replica.segment_bytes / 1024);
+    sim_world_log(
+        &cluster->world, "seed %" PRIu64 ": %u nodes, election timeout %" PRIu64 " ms, segments of %" PRIu64 " KiB",
+        options->seed, cluster->n_nodes, cluster->election_timeout_us / 1000, config.replica.segment_bytes / 1024);
 }
 
 void sim_cluster_fini(struct sim_cluster *cluster)
@@ -182,8 +182,8 @@ bool sim_cluster_run(struct sim_cluster *cluster, uint64_t duration_us)
     return !cluster->world.violated;
 }
 
-bool sim_cluster_run_until(struct sim_cluster *cluster, bool (*holds)(struct sim_cluster *cluster, void *arg), void *arg,
-                           uint64_t timeout_us)
+bool sim_cluster_run_until(struct sim_cluster *cluster, bool (*holds)(struct sim_cluster *cluster, void *arg),
+                           void *arg, uint64_t timeout_us)
 {
     uint64_t until_us = cluster->world.now_us + timeout_us;
     uint64_t look_us = cluster->world.now_us;
@@ -301,7 +301,8 @@ void sim_cluster_heal(struct sim_cluster *cluster)
     sim_cluster_start_all(cluster);
 }
 
-/* --- The end of every run -------------------------------------------------------------------------------------------- */
+/* --- The end of every run --------------------------------------------------------------------------------------------
+ */
 
 static bool wrote_since(struct sim_cluster *cluster, void *since_us)
 {
@@ -344,9 +345,10 @@ static void describe_state(struct sim_cluster *cluster)
             continue;
         }
         replica_info(node->replica, &info);
-        sim_world_log(&cluster->world, "node %u is %s of term %" PRIu64 ", leader %" PRIu64 ", commit %" PRIu64
-                      ", applied %" PRIu64 ", last %" PRIu64 ", stored %" PRIu64 ", digest %016" PRIx64, i + 1,
-                      replica_role_name(info.role), info.term, info.leader, info.commit, info.applied, info.last,
+        sim_world_log(&cluster->world,
+                      "node %u is %s of term %" PRIu64 ", leader %" PRIu64 ", commit %" PRIu64 ", applied %" PRIu64
+                      ", last %" PRIu64 ", stored %" PRIu64 ", digest %016" PRIx64,
+                      i + 1, replica_role_name(info.role), info.term, info.leader, info.commit, info.applied, info.last,
                       info.stored, store_digest(node->store));
     }
 }

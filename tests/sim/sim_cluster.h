@@ -1,4 +1,5 @@
-/* A whole simulated cluster: world, network, nodes, clients and checks, and what a test does with them. Owns them all. */
+/* A whole simulated cluster: world, network, nodes, clients and checks, and what a test does with them. Owns them all.
+ */
 #ifndef LOCKSTEP_SIM_CLUSTER_H
 #define LOCKSTEP_SIM_CLUSTER_H
 
@@ -39,8 +40,8 @@ void sim_cluster_start_all(struct sim_cluster *cluster);
 /* Let time pass; false once something is violated. */
 bool sim_cluster_run(struct sim_cluster *cluster, uint64_t duration_us);
 /* Let time pass until `holds`, at most `timeout_us`; whether it holds. */
-bool sim_cluster_run_until(struct sim_cluster *cluster, bool (*holds)(struct sim_cluster *cluster, void *arg), void *arg,
-                           uint64_t timeout_us);
+bool sim_cluster_run_until(struct sim_cluster *cluster, bool (*holds)(struct sim_cluster *cluster, void *arg),
+                           void *arg, uint64_t timeout_us);
 /* The same, and a violation of `invariant` if it does not come true. */
 bool sim_cluster_expect(struct sim_cluster *cluster, bool (*holds)(struct sim_cluster *cluster, void *arg), void *arg,
                         uint64_t timeout_us, const char *invariant, const char *what);

@@ -213,7 +213,8 @@ static bool fails(struct sim_disk *disk, uint32_t ppm)
     return true;
 }
 
-/* --- Name operations, shared by the synchronous and the asynchronous calls ----------------------------------------- */
+/* --- Name operations, shared by the synchronous and the asynchronous calls -----------------------------------------
+ */
 
 static enum env_status name_create(struct sim_disk *disk, const char *name, uint64_t size, struct env_file **file,
                                    bool dying)
@@ -291,7 +292,8 @@ static enum env_status name_rename(struct sim_disk *disk, const char *from, cons
     return dying ? ENV_IO : ENV_OK;
 }
 
-/* --- Asynchronous requests ----------------------------------------------------------------------------------------- */
+/* --- Asynchronous requests -----------------------------------------------------------------------------------------
+ */
 
 static void op_start(struct sim_disk *disk, struct sim_disk_op *op)
 {
@@ -493,7 +495,8 @@ static void op_fire_cb(struct sim_task *task)
     disk->completed(disk->ctx, req, status);
 }
 
-/* The process is gone, its objects are not yet: their owners still close their handles, which then stand for nothing. */
+/* The process is gone, its objects are not yet: their owners still close their handles, which then stand for nothing.
+ */
 static void handles_orphan(struct sim_disk *disk)
 {
     for (struct env_file *handle = disk->handles, *next; handle != NULL; handle = next) {
@@ -584,7 +587,8 @@ void sim_disk_wipe(struct sim_disk *disk)
     }
 }
 
-/* --- Synchronous calls --------------------------------------------------------------------------------------------- */
+/* --- Synchronous calls ---------------------------------------------------------------------------------------------
+ */
 
 void sim_disk_list(struct sim_disk *disk, void (*each)(void *ctx, const char *name, uint64_t size), void *ctx)
 {

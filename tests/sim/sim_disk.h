@@ -2,11 +2,11 @@
  * the requests in flight; knows nothing of what the bytes mean.
  *
  * The model. Requests on one file run one after the other, those on different files side by side. A request takes
- * effect, durably, at the instant it completes. A crash loses what is in flight: of a running write each 512-byte sector
- * is on its own old or new; a running create, rename or remove has happened or not (a created file may be short); what
- * waits behind a running request on its file has not begun. What was written to a bulk file and not synced is on the disk
- * or not, sector by sector. Faults: failing requests, a bound on the space, slowness,
- * flipped bits in durable data. */
+ * effect, durably, at the instant it completes. A crash loses what is in flight: of a running write each 512-byte
+ * sector is on its own old or new; a running create, rename or remove has happened or not (a created file may be
+ * short); what waits behind a running request on its file has not begun. What was written to a bulk file and not synced
+ * is on the disk or not, sector by sector. Faults: failing requests, a bound on the space, slowness, flipped bits in
+ * durable data. */
 #ifndef LOCKSTEP_SIM_DISK_H
 #define LOCKSTEP_SIM_DISK_H
 
@@ -47,8 +47,9 @@ void sim_disk_init(struct sim_disk *disk, struct sim_world *world, struct sim_ra
 void sim_disk_fini(struct sim_disk *disk);
 
 void sim_disk_submit(struct sim_disk *disk, struct env_disk_req *req);
-/* The node dies: requests in flight are lost or torn as the model says, and their `completed` is never called. Must come
- * before the owners of buffers free them. Handles stand for nothing from now on; their owners may still close them. */
+/* The node dies: requests in flight are lost or torn as the model says, and their `completed` is never called. Must
+ * come before the owners of buffers free them. Handles stand for nothing from now on; their owners may still close
+ * them. */
 void sim_disk_crash(struct sim_disk *disk);
 /* A request made by a node that is dead already: nothing happens, it is lost. */
 void sim_disk_submit_dead(struct sim_disk *disk, struct env_disk_req *req);

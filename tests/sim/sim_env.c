@@ -47,7 +47,8 @@ static bool fuse_burns(struct sim_env *env)
     return true;
 }
 
-/* --- Time and randomness ------------------------------------------------------------------------------------------- */
+/* --- Time and randomness -------------------------------------------------------------------------------------------
+ */
 
 static uint64_t sim_env_now_us(struct env *env)
 {
@@ -185,8 +186,7 @@ static enum env_status sim_env_create(struct env *base, const char *name, uint64
     return env->dead && !dying ? ENV_IO : sim_disk_create(env->disk, name, size, file, dying);
 }
 
-static enum env_status sim_env_read_sync(struct env *env, struct env_file *file, uint64_t offset, void *buf,
-                                         size_t len)
+static enum env_status sim_env_read_sync(struct env *env, struct env_file *file, uint64_t offset, void *buf, size_t len)
 {
     return env_of(env)->dead ? ENV_IO : sim_disk_read(env_of(env)->disk, file, offset, buf, len);
 }

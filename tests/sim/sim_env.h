@@ -11,8 +11,8 @@
 
 /* The clocks of a node go on through crashes. */
 struct sim_clock {
-    uint64_t base_us;   /* of the monotonic clock when the world began */
-    int32_t rate_ppm;   /* of both clocks against true time */
+    uint64_t base_us;    /* of the monotonic clock when the world began */
+    int32_t rate_ppm;    /* of both clocks against true time */
     int64_t wall_off_ms; /* of the wall clock; may be changed: a jump */
 };
 uint64_t sim_clock_now_us(const struct sim_clock *clock, const struct sim_world *world);

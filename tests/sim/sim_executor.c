@@ -215,7 +215,8 @@ static void start_reads(struct sim_node *node)
     }
 }
 
-/* --- Local reads: under the leader's lease or a grant (docs/CONSISTENCY.md) ------------------------------------------ */
+/* --- Local reads: under the leader's lease or a grant (docs/CONSISTENCY.md) ------------------------------------------
+ */
 
 static void touch_cb(void *ctx, uint64_t hash)
 {
@@ -318,7 +319,8 @@ void sim_executor_turn(struct sim_node *node)
     propose_if_due(node);
 }
 
-/* --- The state machine ----------------------------------------------------------------------------------------------- */
+/* --- The state machine -----------------------------------------------------------------------------------------------
+ */
 
 static struct sim_request *request_at(const struct sim_batch *batch, unsigned i)
 {
@@ -359,9 +361,10 @@ static void apply_end_cb(void *ctx, unsigned i)
 
         reply = &request->reply;
         if (request->revisions != NULL && request->revisions(request) != revisions) {
-            sim_world_violation(node->world, "gap-free revision", "node %u: command %.*s took %" PRIu64
-                                " revisions, not %" PRIu64, node->position + 1, (int)request->argv[0].iov_len,
-                                (const char *)request->argv[0].iov_base, revisions, request->revisions(request));
+            sim_world_violation(node->world, "gap-free revision",
+                                "node %u: command %.*s took %" PRIu64 " revisions, not %" PRIu64, node->position + 1,
+                                (int)request->argv[0].iov_len, (const char *)request->argv[0].iov_base, revisions,
+                                request->revisions(request));
         }
     }
     if (node->applying != NULL || node->listens) {

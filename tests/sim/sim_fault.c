@@ -71,8 +71,8 @@ static void partition(struct sim_faults *faults)
     sim_world_log(&cluster->world, "partition %s, sides %" PRIx64, kind == 3 ? "in two" : "of single links", side);
     for (unsigned from = 0; from < n; from++) {
         for (unsigned to = 0; to < n; to++) {
-            bool apart = kind == 3 ? ((side >> from) & 1u) != ((side >> to) & 1u)
-                                   : sim_random_chance(&faults->random, 350000);
+            bool apart =
+                kind == 3 ? ((side >> from) & 1u) != ((side >> to) & 1u) : sim_random_chance(&faults->random, 350000);
 
             if (from != to && apart) {
                 sim_net_block(&cluster->net, from, to, true);
@@ -82,7 +82,8 @@ static void partition(struct sim_faults *faults)
 }
 
 /* A flipped bit may make a node cut records above its newest durable mark, which it cannot tell from a torn tail. That
- * is safe only while every other node has them: damage is done when all other nodes are up and hold all this one has. */
+ * is safe only while every other node has them: damage is done when all other nodes are up and hold all this one has.
+ */
 static void flip(struct sim_faults *faults, struct sim_node *node)
 {
     struct sim_cluster *cluster = faults->cluster;

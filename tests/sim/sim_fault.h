@@ -1,5 +1,5 @@
-/* Random faults: draws a mix of kinds and intensities from the seed and inflicts them on a cluster, each for a while. Owns
- * its schedule; borrows the cluster. */
+/* Random faults: draws a mix of kinds and intensities from the seed and inflicts them on a cluster, each for a while.
+ * Owns its schedule; borrows the cluster. */
 #ifndef LOCKSTEP_SIM_FAULT_H
 #define LOCKSTEP_SIM_FAULT_H
 

@@ -8,8 +8,8 @@
 
 #define STEPS_MAX 400000u
 
-static const char *const kind_names[] = {"GET",    "SET",     "SETNX",   "GETSET",   "DEL",     "APPEND", "INCRBY",
-                                         "CAS", "TTL-SET", "TTL-GET", "TRANSFER", "BALANCE"};
+static const char *const kind_names[] = {"GET",    "SET", "SETNX",   "GETSET",  "DEL",      "APPEND",
+                                         "INCRBY", "CAS", "TTL-SET", "TTL-GET", "TRANSFER", "BALANCE"};
 
 void sim_history_fini(struct sim_history *history)
 {
@@ -81,7 +81,8 @@ const char *sim_op_describe(const struct sim_op *op, char *text, size_t bytes)
     if (op->return_us != SIM_NEVER) {
         snprintf(until, sizeof until, "%.6f", (double)op->return_us / 1e6);
     }
-    snprintf(text, bytes, "#%" PRIu64 " [%.6f, %s] client %u node %u %s %s %.*s%s%" PRId64 " -> %s (index %" PRIu64
+    snprintf(text, bytes,
+             "#%" PRIu64 " [%.6f, %s] client %u node %u %s %s %.*s%s%" PRId64 " -> %s (index %" PRIu64
              ", floor %" PRIu64 ")",
              op->id, (double)op->invoke_us / 1e6, until, op->client, op->node + 1, kind_names[op->kind], op->key,
              op->arg == NULL ? 0 : (int)op->arg_len, op->arg == NULL ? "" : op->arg, op->arg == NULL ? "" : " ",
@@ -89,7 +90,8 @@ const char *sim_op_describe(const struct sim_op *op, char *text, size_t bytes)
     return text;
 }
 
-/* --- Linearizability per key --------------------------------------------------------------------------------------- */
+/* --- Linearizability per key ---------------------------------------------------------------------------------------
+ */
 
 static bool op_is_register(const struct sim_op *op)
 {
@@ -106,7 +108,7 @@ static bool op_matters(const struct sim_op *op)
 
 static struct lin_op to_lin(const struct sim_op *op)
 {
-    static const enum lin_kind kinds[] = {LIN_GET, LIN_SET, LIN_SETNX, LIN_GETSET,
+    static const enum lin_kind kinds[] = {LIN_GET, LIN_SET,    LIN_SETNX,  LIN_GETSET,
                                           LIN_DEL, LIN_APPEND, LIN_INCRBY, LIN_CAS};
 
     assert(op_is_register(op));
@@ -154,8 +156,10 @@ static void check_register(struct sim_history *history, struct sim_world *world,
         history->too_hard++;
         break;
     case LIN_VIOLATION:
-        sim_world_violation(world, "linearizability", "key %s: no order explains %u operations; after %u of them stuck "
-                            "at %s", ops[0]->key, n, report.placed, sim_op_describe(ops[report.stuck], text, sizeof text));
+        sim_world_violation(world, "linearizability",
+                            "key %s: no order explains %u operations; after %u of them stuck "
+                            "at %s",
+                            ops[0]->key, n, report.placed, sim_op_describe(ops[report.stuck], text, sizeof text));
         world->violation_us = ops[report.stuck]->invoke_us;
         break;
     }
@@ -163,7 +167,8 @@ static void check_register(struct sim_history *history, struct sim_world *world,
     free(lin);
 }
 
-/* --- Keys with a lifetime ------------------------------------------------------------------------------------------ */
+/* --- Keys with a lifetime ------------------------------------------------------------------------------------------
+ */
 
 /* Each such key is written once, ops[0], and read many times. It must be there until its time has come, whatever single
  * wall clocks do, and once it was seen to be gone it stays gone. How long it lingers is checked at the end of the run.
@@ -173,8 +178,8 @@ static void check_lifetime(struct sim_world *world, struct sim_op **ops, unsigne
 {
     const struct sim_op *write = ops[0];
     uint64_t lifetime_us = write->ttl_ms * 1000;
-    uint64_t slack_us = 2 * limits->clock_spread_ms * 1000 + 20000 + lifetime_us / 1000000 * limits->rate_ppm +
-                        write->lag_us;
+    uint64_t slack_us =
+        2 * limits->clock_spread_ms * 1000 + 20000 + lifetime_us / 1000000 * limits->rate_ppm + write->lag_us;
     uint64_t gone_us = SIM_NEVER; /* earliest return of a read that found it gone after it was there */
     char text[400];
 

@@ -18,8 +18,8 @@ enum sim_op_kind {
     SIM_DEL,
     SIM_APPEND,
     SIM_INCRBY,
-    SIM_CAS,      /* WATCH (by revision), MULTI, SET, EXEC */
-    SIM_TTL_SET,  /* SET PX on a key of its own */
+    SIM_CAS,     /* WATCH (by revision), MULTI, SET, EXEC */
+    SIM_TTL_SET, /* SET PX on a key of its own */
     SIM_TTL_GET,
     SIM_TRANSFER, /* MULTI, DECRBY, INCRBY, EXEC */
     SIM_BALANCE   /* MGET of all accounts */
@@ -27,9 +27,9 @@ enum sim_op_kind {
 
 enum sim_op_state {
     SIM_OP_PENDING,
-    SIM_OP_OK,      /* answered */
-    SIM_OP_FAILED,  /* known not to have been executed */
-    SIM_OP_UNKNOWN  /* it may have been executed, or may yet be */
+    SIM_OP_OK,     /* answered */
+    SIM_OP_FAILED, /* known not to have been executed */
+    SIM_OP_UNKNOWN /* it may have been executed, or may yet be */
 };
 
 struct sim_op {
@@ -51,9 +51,9 @@ struct sim_op {
     char *value; /* owned */
     size_t value_len;
     int64_t integer;
-    uint64_t floor; /* highest index known to be acknowledged when it was invoked */
+    uint64_t floor;  /* highest index known to be acknowledged when it was invoked */
     uint64_t lag_us; /* by which cluster time was behind true time when a SIM_TTL_SET was answered */
-    uint64_t index; /* at which it was applied, or that a read saw; 0: unknown */
+    uint64_t index;  /* at which it was applied, or that a read saw; 0: unknown */
 };
 
 struct sim_history {

@@ -9,8 +9,8 @@
 enum link_state { LINK_DOWN, LINK_UP, LINK_BROKEN };
 
 struct sim_link {
-    struct sim_task dial;   /* down: try to connect */
-    struct sim_task notice; /* broken: tell the opener */
+    struct sim_task dial;    /* down: try to connect */
+    struct sim_task notice;  /* broken: tell the opener */
     struct sim_task give_up; /* blocked for too long */
     struct sim_net *net;
     unsigned from, to;
@@ -211,7 +211,8 @@ bool sim_net_send(struct sim_net *net, unsigned from, unsigned to, const struct 
     return true;
 }
 
-/* --- Connections --------------------------------------------------------------------------------------------------- */
+/* --- Connections ---------------------------------------------------------------------------------------------------
+ */
 
 static void link_dial_later(struct sim_net *net, struct sim_link *link)
 {
@@ -266,8 +267,7 @@ static void link_cut(struct sim_net *net, struct sim_link *link)
         link->queued_bytes -= frame->len;
         frame->late = true;
         if (net->late) {
-            sim_world_at(net->world, &frame->task,
-                         frame->task.at_us + sim_random_delay(&net->random, 50000, 2000000));
+            sim_world_at(net->world, &frame->task, frame->task.at_us + sim_random_delay(&net->random, 50000, 2000000));
         }
     }
 }
@@ -284,9 +284,9 @@ void sim_net_break(struct sim_net *net, unsigned from, unsigned to)
     sim_world_cancel(net->world, &link->give_up);
     link_cut(net, link);
     /* A reset tells the opener at once, silence late. */
-    sim_world_after(net->world, &link->notice, sim_random_chance(&net->random, 500000)
-                                                   ? sim_random_range(&net->random, 100, 2000)
-                                                   : sim_random_delay(&net->random, 50000, 300000));
+    sim_world_after(net->world, &link->notice,
+                    sim_random_chance(&net->random, 500000) ? sim_random_range(&net->random, 100, 2000)
+                                                            : sim_random_delay(&net->random, 50000, 300000));
 }
 
 static void notice_fire_cb(struct sim_task *task)

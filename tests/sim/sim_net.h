@@ -43,9 +43,9 @@ struct sim_net_config {
 
 struct sim_net {
     /* public: may be changed at any time */
-    uint64_t delay_us;        /* typical, one way, 150 */
-    uint64_t delay_max_us;    /* 50,000 */
-    uint32_t spike_ppm;       /* a frame and what follows it waits up to spike_us, as after a retransmission */
+    uint64_t delay_us;     /* typical, one way, 150 */
+    uint64_t delay_max_us; /* 50,000 */
+    uint32_t spike_ppm;    /* a frame and what follows it waits up to spike_us, as after a retransmission */
     uint64_t spike_us;
     uint32_t break_ppm;       /* probability that sending a frame breaks the connection */
     uint64_t queue_bytes_max; /* per connection: above it frames are refused */
@@ -60,7 +60,7 @@ struct sim_net {
     struct sim_world *world;
     struct sim_random random;
     struct sim_net_config config;
-    struct sim_link *links; /* [from * n_nodes + to] */
+    struct sim_link *links;                          /* [from * n_nodes + to] */
     uint64_t accepted[SIM_NODES_MAX][SIM_NODES_MAX]; /* [to][from]: newest connection number */
 };
 

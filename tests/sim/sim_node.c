@@ -31,7 +31,8 @@ struct sim_inbox_item {
 static void node_after_event(struct sim_node *node);
 static void node_teardown(struct sim_node *node, bool orderly);
 
-/* --- What the env does on the node's behalf -------------------------------------------------------------------------- */
+/* --- What the env does on the node's behalf --------------------------------------------------------------------------
+ */
 
 static void disk_completed_cb(void *ctx, struct env_disk_req *req, enum env_status status);
 
@@ -328,8 +329,8 @@ static void node_handle(struct sim_node *node, const struct sim_inbox_item *item
         sim_world_trace(node->world, 14, item->frame->from, item->frame->len);
         if (!replica_receive(node->replica, item->frame->from + 1, item->frame->connection, item->frame->bytes,
                              item->frame->len)) {
-            sim_world_violation(node->world, "frames", "node %u calls a frame of node %u malformed",
-                                node->position + 1, item->frame->from + 1);
+            sim_world_violation(node->world, "frames", "node %u calls a frame of node %u malformed", node->position + 1,
+                                item->frame->from + 1);
         }
         sim_frame_free(item->frame);
         break;

@@ -1,6 +1,6 @@
 /* One simulated node: a real replica and a real store on a simulated env, glued together by a small executor that does
- * what the server's does: batches commands into entries, proposes, applies, confirms reads. Owns all of a node's memory;
- * the disk and the clock outlive a crash. */
+ * what the server's does: batches commands into entries, proposes, applies, confirms reads. Owns all of a node's
+ * memory; the disk and the clock outlive a crash. */
 #ifndef LOCKSTEP_SIM_NODE_H
 #define LOCKSTEP_SIM_NODE_H
 
@@ -81,10 +81,10 @@ struct sim_node {
     struct sim_disk disk;
     struct sim_clock clock;
     struct sim_env env;
-    bool may_stop;         /* disk errors in this life entitle it to stop itself */
-    bool may_refuse;       /* ... or a full disk, to refuse to start */
-    bool damaged;          /* durable data was changed: both, for good */
-    uint64_t turn_us_max;  /* a loop turn ends up to this long after the first event in it */
+    bool may_stop;        /* disk errors in this life entitle it to stop itself */
+    bool may_refuse;      /* ... or a full disk, to refuse to start */
+    bool damaged;         /* durable data was changed: both, for good */
+    uint64_t turn_us_max; /* a loop turn ends up to this long after the first event in it */
     /* private */
     struct sim_world *world;
     struct sim_net *net;

@@ -21,8 +21,7 @@ const struct sim_plant sim_plants[] = {
     {"no-vote-guard", PLANT_NO_VOTE_GUARD, "a restarted node votes at once, against its promise to a lease",
      "vote-guard"},
     {"expose-early", PLANT_EXPOSE_EARLY, "writes are shown before all grantees have received them", NULL},
-    {"transfer-early", PLANT_TRANSFER_EARLY, "leadership is handed over while grants are out",
-     "transfer-under-grant"},
+    {"transfer-early", PLANT_TRANSFER_EARLY, "leadership is handed over while grants are out", "transfer-under-grant"},
     {"lease-after-transfer", PLANT_LEASE_AFTER_TRANSFER, "the lease is kept after leadership was offered", NULL},
     {NULL, 0, NULL, NULL},
 };

@@ -6,7 +6,14 @@
 
 #define SIM_REPLY_VALUES_MAX 16u
 
-enum sim_value_type { SIM_VALUE_NIL, SIM_VALUE_INTEGER, SIM_VALUE_BULK, SIM_VALUE_STATUS, SIM_VALUE_ERROR, SIM_VALUE_ARRAY };
+enum sim_value_type {
+    SIM_VALUE_NIL,
+    SIM_VALUE_INTEGER,
+    SIM_VALUE_BULK,
+    SIM_VALUE_STATUS,
+    SIM_VALUE_ERROR,
+    SIM_VALUE_ARRAY
+};
 
 struct sim_value {
     enum sim_value_type type;
@@ -15,7 +22,7 @@ struct sim_value {
 };
 
 struct sim_reply {
-    struct store_reply base; /* first */
+    struct store_reply base;                       /* first */
     struct sim_value values[SIM_REPLY_VALUES_MAX]; /* nested replies in order, flattened */
     unsigned n;
     char *bytes;

@@ -280,8 +280,8 @@ static int leads_newly(struct sim_cluster *cluster, unsigned a, unsigned b, uint
     return -1;
 }
 
-/* A voter crashes right after its vote made a leader, before it has any entry of that term, and meets a candidate that has
- * not heard of that term: if it had forgotten its vote it would elect a second leader of the term. */
+/* A voter crashes right after its vote made a leader, before it has any entry of that term, and meets a candidate that
+ * has not heard of that term: if it had forgotten its vote it would elect a second leader of the term. */
 static void double_vote(struct sim_cluster *cluster)
 {
     sim_workload_stop(&cluster->workload);
@@ -339,8 +339,8 @@ static bool leads_apart(struct sim_cluster *cluster, void *minority)
 }
 
 /* A follower's disk is still writing the tail of an old leader when a new one replaces that tail. What the write brings
- * to disk must not count for the entries that took its place: they would be acknowledged and then lost, when the two other
- * nodes that have them are gone. */
+ * to disk must not count for the entries that took its place: they would be acknowledged and then lost, when the two
+ * other nodes that have them are gone. */
 static void replaced_in_flight(struct sim_cluster *cluster)
 {
     unsigned apart[2] = {leader_of(cluster), 0};
@@ -389,7 +389,8 @@ static void replaced_in_flight(struct sim_cluster *cluster)
     sim_cluster_run(cluster, 4 * SECOND);
 }
 
-/* --- Leases and grants (DESIGN section 6, hazards) -------------------------------------------------------------------- */
+/* --- Leases and grants (DESIGN section 6, hazards)
+ * -------------------------------------------------------------------- */
 
 /* The leader's lease rests on one follower's echo; that follower restarts, is cut off from the leader, and is asked for
  * its vote by the other one, which has not heard of the leader for long. */
@@ -582,7 +583,8 @@ static void stalled_leader(struct sim_cluster *cluster)
     }
 }
 
-/* --- The network beyond TCP ------------------------------------------------------------------------------------------ */
+/* --- The network beyond TCP ------------------------------------------------------------------------------------------
+ */
 
 static void chaos(struct sim_cluster *cluster)
 {

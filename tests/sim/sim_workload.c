@@ -26,9 +26,8 @@ static void call_respond_cb(struct sim_task *task);
 static void client_next_cb(struct sim_task *task);
 static void client_timeout_cb(struct sim_task *task);
 
-void sim_workload_init(struct sim_workload *workload, const struct sim_workload_config *config,
-                       struct sim_world *world, struct sim_history *history, struct sim_check *check,
-                       struct sim_node *nodes, unsigned n_nodes)
+void sim_workload_init(struct sim_workload *workload, const struct sim_workload_config *config, struct sim_world *world,
+                       struct sim_history *history, struct sim_check *check, struct sim_node *nodes, unsigned n_nodes)
 {
     memset(workload, 0, sizeof *workload);
     assert(config->n_clients > 0);
@@ -115,7 +114,8 @@ bool sim_workload_is_idle(const struct sim_workload *workload)
     return true;
 }
 
-/* --- From operations to commands ------------------------------------------------------------------------------------- */
+/* --- From operations to commands -------------------------------------------------------------------------------------
+ */
 
 static struct iovec arg_text(const char *text)
 {
@@ -152,8 +152,8 @@ static void build_transfer(struct sim_call *call)
 
 static void build(struct sim_call *call)
 {
-    static const char *const names[] = {"GET", "SET",    "SET", "SET", "DEL", "APPEND",
-                                        "INCRBY", "SET", "SET", "GET", NULL, "MGET"};
+    static const char *const names[] = {"GET",    "SET", "SET", "SET", "DEL", "APPEND",
+                                        "INCRBY", "SET", "SET", "GET", NULL,  "MGET"};
     struct sim_request *request = &call->request;
     const struct sim_op *op = call->op;
 
@@ -193,7 +193,8 @@ static void build(struct sim_call *call)
     }
 }
 
-/* --- From replies to outcomes ---------------------------------------------------------------------------------------- */
+/* --- From replies to outcomes ----------------------------------------------------------------------------------------
+ */
 
 static void outcome_bytes(struct sim_op *op, const struct sim_reply *reply, unsigned i)
 {
@@ -317,8 +318,7 @@ static void call_answered(struct sim_call *call)
     op->revision = sim_op_is_read(op->kind) ? call->request.revision : op->revision;
     if (!reply_fits(op, reply)) {
         sim_world_violation(workload->world, "replies", "a reply of the wrong kind (\"%s\"): %s",
-                            reply->n == 0 ? "none" : sim_reply_bytes(reply, 0),
-                            sim_op_describe(op, text, sizeof text));
+                            reply->n == 0 ? "none" : sim_reply_bytes(reply, 0), sim_op_describe(op, text, sizeof text));
         return;
     }
     outcome_single(op, reply);
@@ -461,7 +461,8 @@ static void client_call(struct sim_client *client, struct sim_op *op, unsigned n
     sim_world_after(workload->world, &client->timeout, workload->config.timeout_us);
 }
 
-/* --- What clients do ----------------------------------------------------------------------------------------------- */
+/* --- What clients do -----------------------------------------------------------------------------------------------
+ */
 
 static void op_value(struct sim_workload *workload, struct sim_op *op, char letter)
 {
@@ -495,7 +496,8 @@ static void choose_register(struct sim_client *client, struct sim_op *op)
     static const struct {
         enum sim_op_kind kind;
         unsigned share;
-    } mix[] = {{SIM_GET, 35}, {SIM_SET, 20}, {SIM_SETNX, 6}, {SIM_GETSET, 7}, {SIM_DEL, 8}, {SIM_APPEND, 12}, {SIM_CAS, 12}};
+    } mix[] = {{SIM_GET, 35}, {SIM_SET, 20},    {SIM_SETNX, 6}, {SIM_GETSET, 7},
+               {SIM_DEL, 8},  {SIM_APPEND, 12}, {SIM_CAS, 12}};
     struct sim_workload *workload = client->workload;
     unsigned draw = (unsigned)sim_random_below(&workload->random, 100);
     unsigned i = 0;
@@ -614,7 +616,8 @@ static void client_next_cb(struct sim_task *task)
                     : client->target);
 }
 
-/* --- The end ------------------------------------------------------------------------------------------------------- */
+/* --- The end -------------------------------------------------------------------------------------------------------
+ */
 
 static int by_name(const void *a, const void *b)
 {
@@ -637,7 +640,8 @@ void sim_workload_read_all(struct sim_workload *workload)
     }
     qsort(workload->final_keys, n, sizeof *workload->final_keys, by_name);
     for (size_t i = 0; i < n; i++) {
-        if (workload->final_n == 0 || strcmp(workload->final_keys[workload->final_n - 1], workload->final_keys[i]) != 0) {
+        if (workload->final_n == 0 ||
+            strcmp(workload->final_keys[workload->final_n - 1], workload->final_keys[i]) != 0) {
             memmove(workload->final_keys[workload->final_n++], workload->final_keys[i], SIM_KEY_BYTES);
         }
     }

@@ -60,9 +60,8 @@ struct sim_workload {
     bool final;
 };
 
-void sim_workload_init(struct sim_workload *workload, const struct sim_workload_config *config,
-                       struct sim_world *world, struct sim_history *history, struct sim_check *check,
-                       struct sim_node *nodes, unsigned n_nodes);
+void sim_workload_init(struct sim_workload *workload, const struct sim_workload_config *config, struct sim_world *world,
+                       struct sim_history *history, struct sim_check *check, struct sim_node *nodes, unsigned n_nodes);
 /* The nodes must be down for good. */
 void sim_workload_fini(struct sim_workload *workload);
 void sim_workload_start(struct sim_workload *workload);
@@ -72,8 +71,8 @@ bool sim_workload_is_idle(const struct sim_workload *workload);
 /* After a stop: read every key of the history once, retrying until it is answered. */
 void sim_workload_read_all(struct sim_workload *workload);
 bool sim_workload_has_read_all(const struct sim_workload *workload);
-/* One operation of the given kind on `key` by client 0, at once, to node `node`; the scenario's own probe. Client 0 must
- * be idle (workload stopped). Returns the operation to look at later. */
+/* One operation of the given kind on `key` by client 0, at once, to node `node`; the scenario's own probe. Client 0
+ * must be idle (workload stopped). Returns the operation to look at later. */
 const struct sim_op *sim_workload_probe(struct sim_workload *workload, enum sim_op_kind kind, const char *key,
                                         const char *arg, uint64_t ttl_ms, unsigned node);
 

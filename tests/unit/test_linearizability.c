@@ -274,8 +274,8 @@ START_TEST(search_beyond_its_bound_is_given_up)
 }
 END_TEST
 
-/* Histories made by a real register with the instants of effect drawn inside each operation must pass; the same with one
- * read changed to a value that was never written must not. */
+/* Histories made by a real register with the instants of effect drawn inside each operation must pass; the same with
+ * one read changed to a value that was never written must not. */
 START_TEST(random_histories_of_a_register_pass_and_damaged_ones_fail)
 {
     enum { N = 60 };
