@@ -38,7 +38,7 @@ struct message_append {
     uint64_t prev_index, prev_term, commit;
     uint64_t stamp;   /* the leader's send instant, unique and growing within the leader's life; 0: no echo wanted */
     uint64_t exposed; /* highest index that may be shown, on any node */
-    uint64_t instant; /* the receiver's own instant of the newest echo the leader had before it stamped this; 0: none */
+    uint64_t instant; /* the receiver's own instant of an echo: all acknowledged before it is exposed; 0: none is certain */
     uint32_t grant_us; /* the receiver may read locally for this long from `instant`; 0: no grant */
     uint64_t needs;    /* ... once it has received this index */
     unsigned n_entries;

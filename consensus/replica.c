@@ -259,6 +259,8 @@ static void lead_begins(struct replica *r)
         peer->applied = 0;
         peer->sent_us = 0;
         peer->pull = 0;
+        peer->fresh_asked = 0;
+        peer->fresh_told = 0;
     }
     lease_lead_begins(&r->lease);
     r->term_start_index = 0;

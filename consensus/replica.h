@@ -167,6 +167,7 @@ struct replica_info {
     const char *local_reads;   /* "none" if reads are local here, else why not (lease.h) */
     uint64_t local_left_us;    /* ... and for how long, unless renewed */
     uint64_t transfers;
+    uint64_t transfer_to;      /* leader: leadership is being handed to this node, 0: to none */
     uint64_t term_start_index; /* index of the first entry of this leader's term, 0 if not leader */
     bool ready;                /* leader whose barrier is applied */
     uint64_t inflight_bytes, tail_bytes;

@@ -93,6 +93,7 @@ void replica_info(struct replica *r, struct replica_info *info)
         .commit = r->commit,
         .exposed = r->exposed,
         .transfers = r->transfers,
+        .transfer_to = !replica_leads(r) ? 0 : r->transfer_deadline_us != 0 ? r->transfer_to : raft_transferee(&r->core),
         .applied = r->applied,
         .last = wal_last(r->wal),
         .stored = r->stored,

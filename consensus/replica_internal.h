@@ -52,6 +52,9 @@ struct replica_peer {
     uint64_t applied;
     uint64_t rtt_us;
     uint64_t pull; /* it waits for this index to be shown; 0: none */
+    /* Without a lease: an instant of the peer's, answered once a majority has echoed a later stamp than this. */
+    uint64_t fresh_asked, fresh_stamp;
+    uint64_t fresh_told; /* newest instant so answered, 0: none */
 };
 
 struct digest_point {
@@ -177,6 +180,9 @@ static inline bool replica_leads(const struct replica *r)
 /* replica_lease.c */
 uint64_t replica_received(const struct replica *r); /* own log agrees with the current leader's up to here */
 void replica_lease_members(struct replica *r);
+/* What to tell a peer of its newest echo, sent at its instant `newest`: an instant such that everything acknowledged before
+ * it is exposed here; 0: none is certain. */
+uint64_t replica_fresh_instant(struct replica *r, struct replica_peer *peer, uint64_t newest, uint64_t now_us);
 void replica_lease_settle(struct replica *r); /* exposure, freshness, pulls, transfer */
 void replica_lease_receive(struct replica *r, const struct replica_peer *peer, const struct message_append *append);
 void replica_lease_watch(struct replica *r); /* log why the lease is off */
@@ -200,6 +206,8 @@ uint64_t replica_digest_at(const struct replica *r, uint64_t index, bool *known)
 void replica_check_digest(struct replica *r, const struct replica_peer *peer, uint64_t index, uint64_t digest);
 
 /* replica_read.c */
+/* The stamp that a majority of voters, this one included, has echoed or passed; UINT64_MAX for a sole voter. */
+uint64_t replica_quorum_stamp(const struct replica *r);
 void replica_reads_settle(struct replica *r);
 void replica_reads_fail(struct replica *r);
 void replica_reads_turn_end(struct replica *r);

@@ -71,13 +71,40 @@ static void settle_fresh(struct replica *r)
 
 uint64_t replica_fresh_us(struct replica *r)
 {
-    uint64_t received;
+    const uint64_t now = now_of(r);
+    uint64_t received, stamp;
 
     settle_fresh(r);
-    if (replica_leads(r) && replica_read_local(r, &received)) {
-        return now_of(r);
+    if (!replica_is_leader(r)) {
+        return r->fresh_us;
     }
+    if (replica_read_local(r, &received)) {
+        return now;
+    }
+    /* A majority still followed this leader after it gave out that stamp: until then nobody else acknowledged anything. */
+    stamp = replica_quorum_stamp(r);
+    stamp = stamp < now ? stamp : now;
+    r->fresh_us = stamp > r->fresh_us ? stamp : r->fresh_us;
     return r->fresh_us;
+}
+
+/* A leader that was replaced and has not noticed answers echoes too, while its successor acknowledges writes. So an echo
+ * counts only if this node was certainly the leader after it arrived: under a lease, or once a majority has echoed a stamp
+ * given out since. */
+uint64_t replica_fresh_instant(struct replica *r, struct replica_peer *peer, uint64_t newest, uint64_t now_us)
+{
+    if (lease_check(&r->lease, now_us) == LEASE_NONE) {
+        return newest;
+    }
+    if (peer->fresh_asked != 0 && replica_quorum_stamp(r) > peer->fresh_stamp) {
+        peer->fresh_told = peer->fresh_asked;
+        peer->fresh_asked = 0;
+    }
+    if (peer->fresh_asked == 0) {
+        peer->fresh_asked = newest;
+        peer->fresh_stamp = r->last_stamp;
+    }
+    return peer->fresh_told;
 }
 
 void replica_pull(struct replica *r, uint64_t index)

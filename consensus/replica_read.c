@@ -9,8 +9,7 @@
 
 #include "consensus/replica_internal.h"
 
-/* The stamp that a majority (this leader included) has echoed or passed; UINT64_MAX for a sole voter. */
-static uint64_t quorum_stamp(const struct replica *r)
+uint64_t replica_quorum_stamp(const struct replica *r)
 {
     uint64_t v[REPLICA_SERVERS_MAX + 1];
     unsigned n = 0;
@@ -92,7 +91,7 @@ void replica_reads_settle(struct replica *r)
         return;
     }
     const bool lease = lease_check(&r->lease, r->env->ops->now_us(r->env)) == LEASE_NONE && replica_is_leader(r);
-    const uint64_t stamp = PLANT(PLANT_STALE_READ) || lease ? UINT64_MAX : quorum_stamp(r);
+    const uint64_t stamp = PLANT(PLANT_STALE_READ) || lease ? UINT64_MAX : replica_quorum_stamp(r);
     if (r->round_stamp != 0 && stamp >= r->round_stamp) {
         r->round_stamp = 0;
     }
@@ -136,7 +135,7 @@ void replica_reads_turn_end(struct replica *r)
     }
     /* A lost round is repeated after a heartbeat. */
     const bool under_way = r->round_stamp != 0 && now_us < r->round_us + (uint64_t)r->config.heartbeat_ms * 1000;
-    if (under_way || r->reads_tail->start_us < quorum_stamp(r)) {
+    if (under_way || r->reads_tail->start_us < replica_quorum_stamp(r)) {
         return;
     }
     r->round_stamp = replica_stamp(r);

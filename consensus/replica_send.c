@@ -70,9 +70,12 @@ static bool send_append(struct replica *r, struct replica_peer *peer, uint64_t p
                                        .stamp = stamp_for(r, peer, now_us, n),
                                        .exposed = r->exposed,
                                        .n_entries = n};
-    if (m.append.stamp != 0) {
-        m.append.grant_us = (uint32_t)lease_grant(&r->lease, peer->id, r->commit, now_us, &m.append.instant);
+    /* Before its barrier is applied a leader may not know all that earlier ones had exposed: nothing is promised. */
+    if (m.append.stamp != 0 && replica_is_leader(r)) {
+        uint64_t newest;
+        m.append.grant_us = (uint32_t)lease_grant(&r->lease, peer->id, r->commit, now_us, &newest);
         m.append.needs = wal_last(r->wal);
+        m.append.instant = m.append.grant_us != 0 ? newest : replica_fresh_instant(r, peer, newest, now_us);
     }
     assert(prev_index == 0 || m.append.prev_term != 0);
     r->pieces[k++] = (struct iovec){head, message_encode(&m, head)};
