@@ -1,0 +1,367 @@
+/* Which snapshots there are, which are good, and which may go. Header and trailer are looked at when a file is found;
+ * the whole of it is only read by those who use it, and they report what they find (snapshot_dir_mark_bad). */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "consensus/snapshot_internal.h"
+
+#define KEEP_GOOD 2u
+
+struct entry {
+    struct snapshot_info info;
+    unsigned held;
+    bool removing;
+};
+
+struct names {
+    char (*items)[SNAPSHOT_NAME_BYTES];
+    size_t n;
+    size_t cap;
+    bool no_memory;
+};
+
+struct snapshot_dir {
+    struct env *env;
+    struct entry *entries; /* newest first */
+    size_t n;
+    size_t cap;
+    bool closing;
+    bool removing;
+    char remove_name[SNAPSHOT_NAME_BYTES];
+    uint64_t remove_index;
+    uint64_t remove_term;
+    struct env_disk_req remove_req;
+};
+
+static bool is_newer(const struct snapshot_info *info, uint64_t index, uint64_t term)
+{
+    return info->index != index ? info->index > index : info->term > term;
+}
+
+static struct entry *find(const struct snapshot_dir *dir, uint64_t index, uint64_t term)
+{
+    for (size_t i = 0; i < dir->n; i++) {
+        if (dir->entries[i].info.index == index && dir->entries[i].info.term == term) {
+            return &dir->entries[i];
+        }
+    }
+    return NULL;
+}
+
+static bool insert(struct snapshot_dir *dir, const struct snapshot_info *info)
+{
+    if (dir->n == dir->cap) {
+        size_t cap = dir->cap == 0 ? 8 : dir->cap * 2;
+        struct entry *entries = realloc(dir->entries, cap * sizeof *entries);
+        if (entries == NULL) {
+            return false;
+        }
+        dir->entries = entries;
+        dir->cap = cap;
+    }
+    size_t at = 0;
+    while (at < dir->n && is_newer(&dir->entries[at].info, info->index, info->term)) {
+        at++;
+    }
+    memmove(&dir->entries[at + 1], &dir->entries[at], (dir->n - at) * sizeof *dir->entries);
+    dir->entries[at] = (struct entry){.info = *info};
+    dir->n++;
+    return true;
+}
+
+static void take_out(struct snapshot_dir *dir, struct entry *entry)
+{
+    size_t at = (size_t)(entry - dir->entries);
+    dir->n--;
+    memmove(&dir->entries[at], &dir->entries[at + 1], (dir->n - at) * sizeof *dir->entries);
+}
+
+/* --- Judging ------------------------------------------------------------------------------------------------------ */
+
+static enum snapshot_status judge_open(struct env *env, const char *name, struct env_file *file, uint64_t size,
+                                       const char **what)
+{
+    struct snapshot_meta meta;
+    struct snapshot_trailer trailer;
+    uint64_t check;
+    *what = "it was shortened";
+    if (size % ENV_BLOCK != 0 || size < ENV_BLOCK + SNAPSHOT_TRAILER_BYTES) {
+        return SNAPSHOT_DAMAGED;
+    }
+    uint8_t *buf = snapshot_alloc(SNAPSHOT_HEADER_BYTES_MAX);
+    if (buf == NULL) {
+        *what = "out of memory";
+        return SNAPSHOT_NO_MEMORY;
+    }
+    *what = "it can't be read: the disk reports an error";
+    enum snapshot_status status = snapshot_status_of(env->ops->read_sync(env, file, 0, buf, ENV_BLOCK));
+    size_t len = status == SNAPSHOT_OK ? snapshot_header_claim(buf) : 0;
+    if (status == SNAPSHOT_OK && (len == 0 || len + SNAPSHOT_TRAILER_BYTES > size)) {
+        *what = "its header is damaged";
+        status = SNAPSHOT_DAMAGED;
+    }
+    if (status == SNAPSHOT_OK) {
+        status = snapshot_status_of(env->ops->read_sync(env, file, 0, buf, len));
+    }
+    if (status == SNAPSHOT_OK) {
+        status = snapshot_judge_header(name, buf, len, &meta, &check, what);
+    }
+    if (status == SNAPSHOT_OK) {
+        /* `meta` borrows its configuration from the buffer, and only its id is used from here on. */
+        status = snapshot_status_of(
+            env->ops->read_sync(env, file, size - SNAPSHOT_TRAILER_BYTES, buf, SNAPSHOT_TRAILER_BYTES));
+    }
+    if (status == SNAPSHOT_OK) {
+        status = snapshot_judge_trailer(buf, size, &meta, &trailer, what);
+    }
+    free(buf);
+    return status;
+}
+
+static enum snapshot_status judge(struct env *env, const char *name, const char **what)
+{
+    struct env_file *file;
+    uint64_t size;
+    *what = "it can't be opened";
+    enum env_status status = env->ops->open(env, name, &file, &size);
+    if (status != ENV_OK) {
+        return snapshot_status_of(status);
+    }
+    enum snapshot_status result = judge_open(env, name, file, size, what);
+    env->ops->close(env, file);
+    return result;
+}
+
+const char *snapshot_dir_error(const struct snapshot_dir *dir, uint64_t index, uint64_t term)
+{
+    static _Thread_local char text[SNAPSHOT_ERROR_BYTES];
+    char name[SNAPSHOT_NAME_BYTES];
+    const char *what;
+    snapshot_name_format(name, index, term, "");
+    const struct entry *entry = find(dir, index, term);
+    if (judge(dir->env, name, &what) == SNAPSHOT_OK) {
+        what = entry == NULL ? "it is not listed" : snapshot_status_text(entry->info.status);
+    }
+    snprintf(text, sizeof text, "%s: %s. %s", name, what, snapshot_advice);
+    return text;
+}
+
+/* --- Opening ------------------------------------------------------------------------------------------------------ */
+
+static void list_cb(void *ctx, const char *name, uint64_t size)
+{
+    struct names *names = ctx;
+    (void)size;
+    if (strncmp(name, "snapshot-", 9) != 0 || strlen(name) >= SNAPSHOT_NAME_BYTES) {
+        return;
+    }
+    if (names->n == names->cap) {
+        size_t cap = names->cap == 0 ? 8 : names->cap * 2;
+        void *items = realloc(names->items, cap * sizeof *names->items);
+        if (items == NULL) {
+            names->no_memory = true;
+            return;
+        }
+        names->items = items;
+        names->cap = cap;
+    }
+    snprintf(names->items[names->n++], SNAPSHOT_NAME_BYTES, "%s", name);
+}
+
+static bool insert_found(struct snapshot_dir *dir, const char *name)
+{
+    struct snapshot_info info = {0};
+    const char *what;
+    if (!snapshot_name_parse(name, &info.index, &info.term)) {
+        return true;
+    }
+    info.status = judge(dir->env, name, &what);
+    struct env_file *file;
+    if (dir->env->ops->open(dir->env, name, &file, &info.file_bytes) == ENV_OK) {
+        dir->env->ops->close(dir->env, file);
+    }
+    if (info.status != SNAPSHOT_OK) {
+        char text[SNAPSHOT_ERROR_BYTES];
+        snprintf(text, sizeof text, "snapshot: %s: %s", name, what);
+        dir->env->ops->log(dir->env, 1, text);
+    }
+    return insert(dir, &info);
+}
+
+/* Is this an unfinished file that nobody will continue? */
+static bool is_leftover(const struct snapshot_dir *dir, const char *name)
+{
+    char stem[SNAPSHOT_NAME_BYTES];
+    uint64_t index;
+    uint64_t term;
+    size_t len = strlen(name);
+    snprintf(stem, sizeof stem, "%.*s", 42, name);
+    if (len < 42 || !snapshot_name_parse(stem, &index, &term)) {
+        return false;
+    }
+    if (strcmp(name + 42, ".tmp") == 0) {
+        return true;
+    }
+    const struct snapshot_info *newest = snapshot_dir_newest(dir);
+    return strcmp(name + 42, ".part") == 0 && newest != NULL && index <= newest->index;
+}
+
+static enum snapshot_status take_in(struct snapshot_dir *dir, const struct names *names)
+{
+    for (size_t i = 0; i < names->n; i++) {
+        if (!insert_found(dir, names->items[i])) {
+            return SNAPSHOT_NO_MEMORY;
+        }
+    }
+    for (size_t i = 0; i < names->n; i++) {
+        if (!is_leftover(dir, names->items[i])) {
+            continue;
+        }
+        enum env_status status = dir->env->ops->remove_sync(dir->env, names->items[i]);
+        if (status != ENV_OK && status != ENV_NOT_FOUND) {
+            return snapshot_status_of(status);
+        }
+    }
+    return SNAPSHOT_OK;
+}
+
+enum snapshot_status snapshot_dir_open(struct env *env, struct snapshot_dir **out)
+{
+    struct names names = {0};
+    struct snapshot_dir *dir = calloc(1, sizeof *dir);
+    if (dir == NULL) {
+        return SNAPSHOT_NO_MEMORY;
+    }
+    dir->env = env;
+    enum snapshot_status status = snapshot_status_of(env->ops->list(env, list_cb, &names));
+    if (status == SNAPSHOT_OK && names.no_memory) {
+        status = SNAPSHOT_NO_MEMORY;
+    }
+    if (status == SNAPSHOT_OK) {
+        status = take_in(dir, &names);
+    }
+    free(names.items);
+    if (status != SNAPSHOT_OK) {
+        snapshot_dir_close(dir);
+        return status;
+    }
+    *out = dir;
+    return SNAPSHOT_OK;
+}
+
+/* --- What is there ------------------------------------------------------------------------------------------------ */
+
+const struct snapshot_info *snapshot_dir_at(const struct snapshot_dir *dir, size_t i)
+{
+    return i < dir->n ? &dir->entries[i].info : NULL;
+}
+
+const struct snapshot_info *snapshot_dir_newest(const struct snapshot_dir *dir)
+{
+    for (size_t i = 0; i < dir->n; i++) {
+        if (dir->entries[i].info.status == SNAPSHOT_OK && !dir->entries[i].removing) {
+            return &dir->entries[i].info;
+        }
+    }
+    return NULL;
+}
+
+bool snapshot_dir_add(struct snapshot_dir *dir, uint64_t index, uint64_t term, uint64_t file_bytes)
+{
+    const struct snapshot_info info = {.index = index, .term = term, .file_bytes = file_bytes};
+    struct entry *entry = find(dir, index, term);
+    if (entry != NULL) {
+        entry->info = info;
+        return true;
+    }
+    return insert(dir, &info);
+}
+
+void snapshot_dir_mark_bad(struct snapshot_dir *dir, uint64_t index, uint64_t term, enum snapshot_status status)
+{
+    struct entry *entry = find(dir, index, term);
+    assert(status != SNAPSHOT_OK);
+    if (entry != NULL) {
+        entry->info.status = status;
+    }
+}
+
+bool snapshot_dir_hold(struct snapshot_dir *dir, uint64_t index, uint64_t term)
+{
+    struct entry *entry = find(dir, index, term);
+    if (entry == NULL || entry->removing) {
+        return false;
+    }
+    entry->held++;
+    return true;
+}
+
+void snapshot_dir_release(struct snapshot_dir *dir, uint64_t index, uint64_t term)
+{
+    struct entry *entry = find(dir, index, term);
+    assert(entry != NULL);
+    assert(entry->held > 0);
+    entry->held--;
+}
+
+/* --- Pruning ------------------------------------------------------------------------------------------------------ */
+
+static void remove_done_cb(struct env_disk_req *req, enum env_status status)
+{
+    struct snapshot_dir *dir = req->data;
+    dir->removing = false;
+    if (dir->closing) {
+        snapshot_dir_close(dir);
+        return;
+    }
+    struct entry *entry = find(dir, dir->remove_index, dir->remove_term);
+    assert(entry != NULL);
+    entry->removing = false;
+    if (status != ENV_OK && status != ENV_NOT_FOUND) {
+        if (status != ENV_CANCELED) {
+            char text[120];
+            snprintf(text, sizeof text, "snapshot: can't remove %s: %s", dir->remove_name,
+                     snapshot_status_text(snapshot_status_of(status)));
+            dir->env->ops->log(dir->env, 1, text);
+        }
+        return;
+    }
+    take_out(dir, entry);
+    snapshot_dir_prune(dir);
+}
+
+void snapshot_dir_prune(struct snapshot_dir *dir)
+{
+    unsigned good = 0;
+    if (dir->removing) {
+        return;
+    }
+    for (size_t i = 0; i < dir->n; i++) {
+        struct entry *entry = &dir->entries[i];
+        if (good >= KEEP_GOOD && entry->held == 0) {
+            entry->removing = true;
+            dir->removing = true;
+            dir->remove_index = entry->info.index;
+            dir->remove_term = entry->info.term;
+            snapshot_name_format(dir->remove_name, entry->info.index, entry->info.term, "");
+            dir->remove_req = (struct env_disk_req){
+                .op = ENV_DISK_REMOVE, .name = dir->remove_name, .data = dir, .cb = remove_done_cb};
+            dir->env->ops->submit(dir->env, &dir->remove_req);
+            return;
+        }
+        good += entry->info.status == SNAPSHOT_OK;
+    }
+}
+
+void snapshot_dir_close(struct snapshot_dir *dir)
+{
+    if (dir == NULL) {
+        return;
+    }
+    dir->closing = true;
+    if (!dir->removing) {
+        free(dir->entries);
+        free(dir);
+    }
+}
