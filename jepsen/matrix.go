@@ -128,8 +128,11 @@ func planted(ctx context.Context, base runConfig) int {
 			c.plant, c.workload, c.nemesis, c.seed = bug.plant, bug.workload, bug.nemesis, base.seed+attempt
 			c.flags = strings.Fields(bug.flags)
 			c.length = 20 * time.Second
-			if bug.nemesis == "island-pause" {
+			switch bug.nemesis {
+			case "island-pause":
 				c.clients, c.rate = 150, 400
+			case "link-delay":
+				c.clients, c.rate = 80, 1500 // the window is as long as one message takes
 			}
 			r, err := run(ctx, &c)
 			if err != nil {

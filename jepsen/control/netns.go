@@ -15,15 +15,16 @@ import (
 // netns is an anonymous network namespace, held by one thread of this process that never leaves it. It has no name, so
 // nothing of it can stay behind: the kernel removes it with its last process, however this process ends.
 type netns struct {
-	calls chan func()
-	tun   *os.File
+	calls  chan func()
+	closed chan struct{}
+	tun    *os.File
 }
 
 const mtu = 9000
 
 // newNetns makes a namespace with a loopback device and a tun device of the given address, whose packets the caller carries.
 func newNetns(address string) (*netns, error) {
-	n := &netns{calls: make(chan func())}
+	n := &netns{calls: make(chan func()), closed: make(chan struct{})}
 	ready := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the process
@@ -32,8 +33,13 @@ func newNetns(address string) (*netns, error) {
 			err = n.setUp(address)
 		}
 		ready <- err
-		for call := range n.calls {
-			call()
+		for {
+			select {
+			case call := <-n.calls:
+				call()
+			case <-n.closed:
+				return
+			}
 		}
 	}()
 	if err := <-ready; err != nil {
@@ -80,17 +86,22 @@ func openTun(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "/dev/net/tun"), nil
 }
 
-// do runs a function on the namespace's thread: sockets and processes made there belong to the namespace.
+// do runs a function on the namespace's thread: sockets and processes made there belong to the namespace. It does nothing after
+// close: clients may still be trying to connect.
 func (n *netns) do(call func()) {
 	done := make(chan struct{})
-	n.calls <- func() {
+	select {
+	case n.calls <- func() {
 		defer close(done)
 		call()
+	}:
+		<-done
+	case <-n.closed:
 	}
-	<-done
 }
 
 func (n *netns) dial(ctx context.Context, address string) (conn net.Conn, err error) {
+	err = net.ErrClosed
 	n.do(func() {
 		var dialer net.Dialer
 		conn, err = dialer.DialContext(ctx, "tcp4", address)
@@ -100,5 +111,5 @@ func (n *netns) dial(ctx context.Context, address string) (conn net.Conn, err er
 
 func (n *netns) close() {
 	n.tun.Close()
-	close(n.calls)
+	close(n.closed)
 }

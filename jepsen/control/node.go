@@ -66,6 +66,7 @@ func (n *Node) Start() error {
 		cmd.Env = append(cmd.Env, "LOCKSTEP_PLANT_NAME="+n.cluster.config.Plant)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	err = os.ErrClosed
 	n.ns.do(func() { err = cmd.Start() })
 	if err != nil {
 		return fmt.Errorf("start node %d: %w", n.Index+1, err)
