@@ -552,7 +552,7 @@ uint64_t replica_cluster_time(struct replica *r)
             samples[n++] = peer->wall_ms + (now_us - peer->wall_us) / 1000;
         }
     }
-    if (PLANT(PLANT_LOST_EXPIRY) && r->state.starts > 1) {
+    if (PLANT(PLANT_LOST_EXPIRY) && r->state.starts > 1 && cluster_clock_is_set(&r->clock)) {
         return r->clock.base_time_us / 1000;
     }
     return cluster_clock_next(&r->clock, now_us, samples, n, r->n_voters);
