@@ -12,6 +12,7 @@ enum exit_code {
 
 int command_dev(int argc, char **argv);
 int command_status(int argc, char **argv);
+int command_transfer(int argc, char **argv);
 int command_cli(int argc, char **argv);
 int command_bench(int argc, char **argv);
 

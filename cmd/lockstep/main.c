@@ -13,6 +13,7 @@ struct subcommand {
 static const struct subcommand subcommands[] = {
     {"dev", command_dev, "run a local cluster in the foreground"},
     {"status", command_status, "show every node of a running cluster"},
+    {"transfer", command_transfer, "hand leadership to another node"},
     {"cli", command_cli, "send commands: interactive, from stdin, or one"},
     {"bench", command_bench, "load a Redis-protocol server and measure it"},
 };

@@ -37,6 +37,27 @@ static bool members_read(const json_t *array, struct node_status *status)
     return true;
 }
 
+static const char *const read_names[NODE_STATUS_READS] = {"local",   "waited", "confirmed", "riding",
+                                                          "session", "stale",  "too_stale"};
+
+const char *node_status_read_name(unsigned i)
+{
+    return read_names[i];
+}
+
+static void reads_read(const json_t *root, struct node_status *status)
+{
+    const char *local = json_string_value(json_object_get(root, "local_reads"));
+    const json_t *reads = json_object_get(root, "reads");
+    snprintf(status->local_reads, sizeof(status->local_reads), "%s", local != NULL ? local : "");
+    for (unsigned i = 0; i < NODE_STATUS_READS; i++) {
+        (void)get_u64(reads, read_names[i], &status->reads[i]);
+    }
+    (void)get_u64(root, "local_left_us", &status->local_left_us);
+    (void)get_u64(root, "exposed", &status->exposed);
+    (void)get_u64(root, "transfers", &status->transfers);
+}
+
 static bool status_read(const json_t *root, struct node_status *status)
 {
     const char *role = json_string_value(json_object_get(root, "role"));
@@ -44,6 +65,7 @@ static bool status_read(const json_t *root, struct node_status *status)
         return false;
     }
     memcpy(status->role, role, strlen(role) + 1);
+    reads_read(root, status);
     return get_u64(root, "id", &status->id) && get_u64(root, "term", &status->term) &&
            get_u64(root, "leader", &status->leader) && get_u64(root, "commit", &status->commit) &&
            get_u64(root, "applied", &status->applied) && get_u64(root, "last", &status->last) &&

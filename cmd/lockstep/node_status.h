@@ -11,6 +11,10 @@
 #define NODE_STATUS_MEMBERS_MAX 64
 #define NODE_STATUS_ROLE_MAX 16
 
+#define NODE_STATUS_READS 7
+/* How reads are answered, as LOCKSTEP STATUS names it. */
+const char *node_status_read_name(unsigned i);
+
 struct node_member {
     uint64_t id;
     struct address address; /* for clients */
@@ -22,6 +26,12 @@ struct node_status {
     uint64_t term, leader;           /* leader 0: none known */
     uint64_t commit, applied, last;
     uint64_t pid, uptime_ms;
+    /* What nodes of earlier versions don't say: "" and 0. */
+    char local_reads[NODE_STATUS_ROLE_MAX]; /* "yes": it answers linearizable reads from memory; else why not */
+    uint64_t local_left_us;                 /* for at most this long, unless renewed */
+    uint64_t exposed;                       /* newest entry that may be shown */
+    uint64_t reads[NODE_STATUS_READS];      /* answered, each way of node_status_read_name */
+    uint64_t transfers;                     /* that it began as leader */
     struct node_member members[NODE_STATUS_MEMBERS_MAX];
     unsigned n_members;
 };

@@ -127,3 +127,19 @@ bool option_address(const char *option, const char *text, struct address *addres
     }
     return true;
 }
+
+bool option_address_list(const char *option, char *list, struct address *addresses, unsigned max, unsigned *n)
+{
+    char *rest = NULL;
+    for (char *one = strtok_r(list, ",", &rest); one != NULL; one = strtok_r(NULL, ",", &rest)) {
+        if (*n == max) {
+            fprintf(stderr, "lockstep: %s: more than %u addresses\n", option, max);
+            return false;
+        }
+        if (!option_address(option, one, &addresses[*n])) {
+            return false;
+        }
+        (*n)++;
+    }
+    return true;
+}

@@ -20,5 +20,7 @@ bool option_double(const char *option, const char *text, double min, double max,
 
 /* "host:port", "host", ":port", "port" or "[v6]:port"; what is missing is 127.0.0.1 and ADDRESS_PORT_DEFAULT. */
 bool option_address(const char *option, const char *text, struct address *address);
+/* Several, separated by commas (which are overwritten); they are added to *n, up to `max`. */
+bool option_address_list(const char *option, char *list, struct address *addresses, unsigned max, unsigned *n);
 
 #endif

@@ -15,16 +15,21 @@
 
 static const char usage_text[] =
     "Usage: lockstep status [OPTION]...\n"
-    "Show every node of a cluster: role, term, how far it has committed and applied, and how far it is behind.\n"
+    "Show every node of a cluster: role, term, how far it has committed and applied, how far it is behind, and "
+    "whether\n"
+    "it answers linearizable reads from memory.\n"
     "\n"
     "  --addr HOST:PORT[,...]  nodes to ask for the members, the first that answers counts\n"
     "                          (default 127.0.0.1:7379, then :7380 and :7381)\n"
     "  --timeout-ms T          for connecting and for each answer (default 1000)\n"
     "  --json                  one object; `nodes` holds id, address, pid, role, term, commit, applied, last, lag,\n"
-    "                          uptime_ms; what is unknown of a node that is down is null\n"
+    "                          uptime_ms, local_reads, local_left_us, exposed, transfers, reads; what is unknown of a\n"
+    "                          node that is down is null\n"
     "  --help                  show this\n"
     "\n"
-    "lag is the number of log entries that the leader has committed and the node has not applied.\n"
+    "lag is the number of log entries that the leader has committed and the node has not applied. reads says for how\n"
+    "many ms the node may answer from memory unless that is renewed, else why it may not (role: it neither leads nor\n"
+    "holds a grant).\n"
     "Exit codes: 0 all nodes are up and there is a leader; 1 no node answers; 2 wrong command line; 3 a node is down "
     "or\n"
     "there is no leader.\n";
@@ -134,6 +139,16 @@ static void address_format(char *text, size_t size, const struct address *addres
     snprintf(text, size, strchr(address->host, ':') != NULL ? "[%s]:%u" : "%s:%u", address->host, address->port);
 }
 
+/* "local 143ms", or why not. */
+static void reads_format(char *text, size_t size, const struct node_status *status)
+{
+    if (strcmp(status->local_reads, "yes") == 0) {
+        snprintf(text, size, "local %" PRIu64 "ms", status->local_left_us / 1000);
+    } else {
+        snprintf(text, size, "%s", status->local_reads);
+    }
+}
+
 static void overview_print(const struct overview *overview)
 {
     int width = 7;
@@ -142,8 +157,8 @@ static void overview_print(const struct overview *overview)
         address_format(address, sizeof(address), &overview->probes[i].member.address);
         width = (int)strlen(address) > width ? (int)strlen(address) : width;
     }
-    printf("%-4s  %-*s  %-9s  %6s  %10s  %10s  %8s  %8s  %7s\n", "node", width, "address", "role", "term", "commit",
-           "applied", "lag", "up-time", "pid");
+    printf("%-4s  %-*s  %-9s  %6s  %10s  %10s  %8s  %11s  %8s  %7s\n", "node", width, "address", "role", "term",
+           "commit", "applied", "lag", "reads", "up-time", "pid");
     for (unsigned i = 0; i < overview->n; i++) {
         const struct probe *probe = &overview->probes[i];
         const struct node_status *status = &probe->status;
@@ -152,14 +167,15 @@ static void overview_print(const struct overview *overview)
             printf("%-4" PRIu64 "  %-*s  %-9s  %s\n", probe->member.id, width, address, "down", probe->error);
             continue;
         }
-        char lag[24] = "-", uptime[24];
+        char lag[24] = "-", uptime[24], reads[40];
         if (overview->leader != 0) {
             snprintf(lag, sizeof(lag), "%" PRIu64, probe_lag(overview, probe));
         }
         uptime_format(uptime, sizeof(uptime), status->uptime_ms);
-        printf("%-4" PRIu64 "  %-*s  %-9s  %6" PRIu64 "  %10" PRIu64 "  %10" PRIu64 "  %8s  %8s  %7" PRIu64 "\n",
+        reads_format(reads, sizeof(reads), status);
+        printf("%-4" PRIu64 "  %-*s  %-9s  %6" PRIu64 "  %10" PRIu64 "  %10" PRIu64 "  %8s  %11s  %8s  %7" PRIu64 "\n",
                probe->member.id, width, address, status->role, status->term, status->commit, status->applied, lag,
-               uptime, status->pid);
+               reads, uptime, status->pid);
     }
     if (overview->leader == 0) {
         puts("no leader");
@@ -175,16 +191,23 @@ static json_t *probe_json(const struct overview *overview, const struct probe *p
     address_format(address, sizeof(address), &probe->member.address);
     const struct node_status *status = &probe->status;
     if (!probe->up) {
-        return json_pack("{s:I, s:s, s:n, s:s, s:n, s:n, s:n, s:n, s:n, s:n, s:s}", "id", (json_int_t)probe->member.id,
-                         "address", address, "pid", "role", "down", "term", "commit", "applied", "last", "lag",
-                         "uptime_ms", "error", probe->error);
+        return json_pack("{s:I, s:s, s:n, s:s, s:n, s:n, s:n, s:n, s:n, s:n, s:n, s:n, s:n, s:n, s:n, s:s}", "id",
+                         (json_int_t)probe->member.id, "address", address, "pid", "role", "down", "term", "commit",
+                         "applied", "last", "lag", "uptime_ms", "local_reads", "local_left_us", "exposed", "transfers",
+                         "reads", "error", probe->error);
     }
     json_t *lag = overview->leader == 0 ? json_null() : json_integer((json_int_t)probe_lag(overview, probe));
-    return json_pack("{s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:o, s:I}", "id", (json_int_t)probe->member.id,
-                     "address", address, "pid", (json_int_t)status->pid, "role", status->role, "term",
-                     (json_int_t)status->term, "commit", (json_int_t)status->commit, "applied",
+    json_t *reads = json_object();
+    for (unsigned i = 0; i < NODE_STATUS_READS; i++) {
+        json_object_set_new(reads, node_status_read_name(i), json_integer((json_int_t)status->reads[i]));
+    }
+    return json_pack("{s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:o, s:I, s:s, s:I, s:I, s:I, s:o}", "id",
+                     (json_int_t)probe->member.id, "address", address, "pid", (json_int_t)status->pid, "role",
+                     status->role, "term", (json_int_t)status->term, "commit", (json_int_t)status->commit, "applied",
                      (json_int_t)status->applied, "last", (json_int_t)status->last, "lag", lag, "uptime_ms",
-                     (json_int_t)status->uptime_ms);
+                     (json_int_t)status->uptime_ms, "local_reads", status->local_reads, "local_left_us",
+                     (json_int_t)status->local_left_us, "exposed", (json_int_t)status->exposed, "transfers",
+                     (json_int_t)status->transfers, "reads", reads);
 }
 
 static void overview_print_json(const struct overview *overview)
@@ -202,22 +225,6 @@ static void overview_print_json(const struct overview *overview)
 
 /* --- the command ---------------------------------------------------------------------------------------------------
  */
-
-static bool seeds_take(struct status_options *options, char *list)
-{
-    char *rest = NULL;
-    for (char *one = strtok_r(list, ",", &rest); one != NULL; one = strtok_r(NULL, ",", &rest)) {
-        if (options->n_seeds == SEEDS_MAX) {
-            fprintf(stderr, "lockstep: --addr: more than %d addresses\n", SEEDS_MAX);
-            return false;
-        }
-        if (!option_address("--addr", one, &options->seeds[options->n_seeds])) {
-            return false;
-        }
-        options->n_seeds++;
-    }
-    return true;
-}
 
 /* A node that lists nobody is a cluster of its own. */
 static void seed_complete(struct node_status *seed, const struct address *address)
@@ -264,7 +271,7 @@ int command_status(int argc, char **argv)
     while ((code = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
         switch (code) {
         case OPTION_ADDR:
-            if (!seeds_take(&options, optarg)) {
+            if (!option_address_list("--addr", optarg, options.seeds, SEEDS_MAX, &options.n_seeds)) {
                 return EXIT_USAGE;
             }
             break;
@@ -288,7 +295,7 @@ int command_status(int argc, char **argv)
         fprintf(stderr, "lockstep status: unexpected \"%s\" (lockstep status --help)\n", argv[optind]);
         return EXIT_USAGE;
     }
-    if (options.n_seeds == 0 && !seeds_take(&options, defaults)) {
+    if (options.n_seeds == 0 && !option_address_list("--addr", defaults, options.seeds, SEEDS_MAX, &options.n_seeds)) {
         return EXIT_USAGE;
     }
     return status_run(&options);

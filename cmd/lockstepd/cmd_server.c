@@ -290,7 +290,23 @@ static void status_member(struct resp_buffer *out, const struct replica_info *in
     if (!m->self && info->role == REPLICA_LEADER && m->echo_age_us != UINT64_MAX) {
         buffer_printf(out, ",\"echo_age_us\":%" PRIu64 ",\"rtt_us\":%" PRIu64, m->echo_age_us, m->rtt_us);
     }
+    if (!m->self && info->role == REPLICA_LEADER) {
+        buffer_printf(out, ",\"grant_left_us\":%" PRIu64, m->grant_left_us);
+    }
     buffer_printf(out, "}");
+}
+
+/* local_reads: "yes", or why not. */
+static void status_reads(struct resp_buffer *out, const struct replica_info *info, const struct node_stats *stats)
+{
+    const bool local = strcmp(info->local_reads, "none") == 0;
+    buffer_printf(out, ",\"local_reads\":\"%s\",\"local_left_us\":%" PRIu64 ",\"exposed\":%" PRIu64,
+                  local ? "yes" : info->local_reads, info->local_left_us, info->exposed);
+    buffer_printf(out, ",\"transfers\":%" PRIu64 ",\"reads\":{\"local\":%" PRIu64 ",\"waited\":%" PRIu64,
+                  info->transfers, stats->reads_local, stats->reads_waited);
+    buffer_printf(out, ",\"confirmed\":%" PRIu64 ",\"riding\":%" PRIu64 ",\"session\":%" PRIu64, stats->reads_confirmed,
+                  stats->reads_riding, stats->reads_session);
+    buffer_printf(out, ",\"stale\":%" PRIu64 ",\"too_stale\":%" PRIu64 "}", stats->reads_stale, stats->reads_too_stale);
 }
 
 static void run_status(struct call *call)
@@ -319,6 +335,7 @@ static void run_status(struct call *call)
     struct member self;
     bool known = member_find(owner->node, owner->config->id, &self);
     json_address(&text, known ? self.host : owner->config->bind, known ? self.port : owner->config->port);
+    status_reads(&text, &info, &stats);
     buffer_printf(&text, ",\"members\":[");
     for (unsigned i = 0; i < n; i++) {
         buffer_printf(&text, i > 0 ? "," : "");
@@ -336,6 +353,9 @@ static void run_status(struct call *call)
 static const struct command lockstep_subcommands[] = {
     {"status", 2, FAST_FLAGS, "server", REDIS_VERSION, "This node, its cluster and how far each member is, as JSON",
      "O(1)", "", run_status, NULL},
+    {"transfer", -2, ADMIN_FLAGS, "server", REDIS_VERSION,
+     "Hand leadership to another node, the one that is furthest if none is named", "O(1)", "[<node-id>]", transfer_run,
+     NULL},
     {.name = NULL},
 };
 

@@ -234,6 +234,7 @@ static void lockstep_peers(const struct facts *f)
             uint64_t lag = f->replica.last > m->match ? f->replica.last - m->match : 0;
             buffer_printf(f->out, ",match=%" PRIu64 ",lag=%" PRIu64 ",applied=%" PRIu64 ",rtt_us=%" PRIu64, m->match,
                           lag, m->applied, m->rtt_us);
+            buffer_printf(f->out, ",grant_left_us=%" PRIu64, m->grant_left_us);
             if (m->echo_age_us != UINT64_MAX) {
                 buffer_printf(f->out, ",echo_age_us=%" PRIu64, m->echo_age_us);
             }
@@ -276,6 +277,24 @@ static void lockstep_raft(const struct facts *f)
     buffer_printf(f->out, "wal_sync_max_us:%" PRIu64 "\r\n", r->wal_max_us);
 }
 
+/* Who may read from memory and until when, and how reads were answered. */
+static void lockstep_reads(const struct facts *f)
+{
+    const struct node_stats *n = &f->node;
+    const struct replica_info *r = &f->replica;
+    const bool local = strcmp(r->local_reads, "none") == 0;
+    buffer_printf(f->out, "local_reads:%d\r\nlocal_reads_off:%s\r\nlocal_reads_left_us:%" PRIu64 "\r\n", local ? 1 : 0,
+                  local ? "" : r->local_reads, r->local_left_us);
+    buffer_printf(f->out, "exposed:%" PRIu64 "\r\ntransfers:%" PRIu64 "\r\ntransfer_to:%" PRIu64 "\r\n", r->exposed,
+                  r->transfers, r->transfer_to);
+    buffer_printf(f->out, "reads_local:%" PRIu64 "\r\nreads_waited:%" PRIu64 "\r\nreads_session:%" PRIu64 "\r\n",
+                  n->reads_local, n->reads_waited, n->reads_session);
+    buffer_printf(f->out, "reads_stale:%" PRIu64 "\r\nreads_too_stale:%" PRIu64 "\r\n", n->reads_stale,
+                  n->reads_too_stale);
+    buffer_printf(f->out, "reads_confirmed:%" PRIu64 "\r\nreads_riding:%" PRIu64 "\r\nread_rounds:%" PRIu64 "\r\n",
+                  n->reads_confirmed, n->reads_riding, r->read_rounds);
+}
+
 static void section_lockstep(const struct facts *f)
 {
     const struct node_stats *n = &f->node;
@@ -290,8 +309,7 @@ static void section_lockstep(const struct facts *f)
                   n->batch_commands_last, n->batch_commands_ewma, n->batch_commands_max);
     buffer_printf(f->out, "forwarded_out:%" PRIu64 "\r\nforwarded_in:%" PRIu64 "\r\n", n->forwarded_out,
                   n->forwarded_in);
-    buffer_printf(f->out, "reads_confirmed:%" PRIu64 "\r\nreads_riding:%" PRIu64 "\r\nread_rounds:%" PRIu64 "\r\n",
-                  n->reads_confirmed, n->reads_riding, f->replica.read_rounds);
+    lockstep_reads(f);
     buffer_printf(f->out, "replica_reads_confirmed:%" PRIu64 "\r\n", f->replica.reads_confirmed);
     buffer_printf(f->out, "unknown_outcomes:%" PRIu64 "\r\ntryagain:%" PRIu64 "\r\n", n->unknown_outcomes, n->tryagain);
     buffer_printf(f->out, "loop_stall_last_us:%" PRIu64 "\r\nloop_stall_max_us:%" PRIu64 "\r\n", n->loop_stall_last_us,

@@ -12,6 +12,7 @@
 #include <uv.h>
 
 #include "cmd/lockstepd/config.h"
+#include "cmd/lockstepd/leave.h"
 #include "cmd/lockstepd/log.h"
 #include "cmd/lockstepd/node.h"
 #include "cmd/lockstepd/session.h"
@@ -37,6 +38,7 @@ struct program {
     struct sessions *sessions;
     uv_signal_t signals[3];
     uv_async_t shutdown;
+    struct leave leave;
     bool stopping;
 };
 
@@ -123,16 +125,22 @@ static int read_config(struct config *config, int argc, char **argv)
     return 0;
 }
 
+static void left_cb(void *ctx)
+{
+    struct program *program = ctx;
+    sessions_stop(program->sessions);
+    node_stop(program->node);
+}
+
 static void program_stop(struct program *program)
 {
     if (program->stopping) {
         return;
     }
     program->stopping = true;
-    sessions_stop(program->sessions);
     uv_close((uv_handle_t *)&program->shutdown, NULL);
     /* The signal handles stay: a second signal ends the process at once. They don't keep the loop alive. */
-    node_stop(program->node);
+    leave_begin(&program->leave, &program->loop, program->node, left_cb, program);
 }
 
 static void signal_cb(uv_signal_t *handle, int number)

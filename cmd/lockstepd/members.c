@@ -78,6 +78,7 @@ unsigned members_get(struct node *node, struct replica_info *info, struct member
             .applied = peer->applied,
             .rtt_us = peer->rtt_us,
             .echo_age_us = peer->echo_age_us,
+            .grant_left_us = peer->grant_left_us,
         };
         if (m->self) {
             m->connected = true;

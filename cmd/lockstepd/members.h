@@ -17,6 +17,7 @@ struct member {
     uint64_t applied;
     uint64_t rtt_us;
     uint64_t echo_age_us; /* UINT64_MAX: none */
+    uint64_t grant_left_us; /* known to the leader: it may read locally for at most this long */
 };
 
 /* All members, in the order of the configuration; returns their number, at most REPLICA_SERVERS_MAX. `info` is filled

@@ -49,7 +49,9 @@ struct node_stats {
     uint64_t batches, batched_commands, batch_commands_last, batch_commands_max; /* log entries proposed here */
     double batch_commands_ewma;
     uint64_t forwarded_out, forwarded_in;
-    uint64_t reads_confirmed, reads_riding;
+    /* Reads by how they were answered: at once from memory, after a wait for an entry, by ReadIndex, behind a write of
+     * their session, by session or stale mode; and those refused as too stale. */
+    uint64_t reads_local, reads_waited, reads_confirmed, reads_riding, reads_session, reads_stale, reads_too_stale;
     uint64_t loop_stall_max_cpu_us; /* the same, of CPU time: without the scheduler's share */
     uint64_t loop_stall_last_us, loop_stall_max_us, loop_stalls_over_10ms; /* time a loop turn took beyond waiting */
     uint64_t unknown_outcomes, tryagain;

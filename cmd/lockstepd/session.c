@@ -491,6 +491,7 @@ static void session_closed(void *data, struct conn *conn, const char *why)
         congested_unlink(s);
     }
     wait_forget(s);
+    transfer_forget(s);
     if (s->prev != NULL) {
         s->prev->next = s->next;
     } else {
@@ -629,7 +630,9 @@ void sessions_attach(struct sessions *sessions, struct node *node, uv_loop_t *lo
     (void)uv_timer_init(loop, &sessions->cron);
     (void)uv_timer_init(loop, &sessions->wait_timer);
     sessions->cron.data = sessions;
+    (void)uv_timer_init(loop, &sessions->transfer_timer);
     sessions->wait_timer.data = sessions;
+    sessions->transfer_timer.data = sessions;
     (void)uv_timer_start(&sessions->cron, cron_cb, CRON_MS, CRON_MS);
 }
 
@@ -640,6 +643,7 @@ void sessions_stop(struct sessions *sessions)
     }
     uv_close((uv_handle_t *)&sessions->cron, NULL);
     uv_close((uv_handle_t *)&sessions->wait_timer, NULL);
+    uv_close((uv_handle_t *)&sessions->transfer_timer, NULL);
 }
 
 void sessions_free(struct sessions *sessions)

@@ -32,7 +32,8 @@ enum session_pause {
     SESSION_PAUSE_WATCH = 1u << 2,     /* WATCH has not been answered */
     SESSION_PAUSE_WAIT = 1u << 3,      /* WAIT has not been answered */
     SESSION_PAUSE_CLOSING = 1u << 4,   /* QUIT: nothing further is read */
-    SESSION_PAUSE_REPORT = 1u << 5     /* READMODE has not been answered */
+    SESSION_PAUSE_REPORT = 1u << 5,    /* READMODE has not been answered */
+    SESSION_PAUSE_TRANSFER = 1u << 6   /* LOCKSTEP TRANSFER has not been answered */
 };
 
 enum session_reply_mode { SESSION_REPLY_ON, SESSION_REPLY_OFF, SESSION_REPLY_SKIP };
@@ -61,7 +62,8 @@ struct session {
     bool in_multi;
     bool slow; /* in_multi, or replies are off: not the straight path */
     bool no_evict, no_touch, readonly;
-    bool report_mute; /* READMODE that waits came while replies are off */
+    bool report_mute, transfer_mute; /* READMODE, LOCKSTEP TRANSFER that waits came while replies are off */
+    uint64_t transfer_asked;         /* to which node, 0: any */
     enum session_reply_mode reply_mode;
     size_t waiting_bytes; /* in the `after` of all pending ones */
     struct multi *multi;  /* queued commands and watched keys; NULL if there never were any */
@@ -96,7 +98,11 @@ struct sessions {
     struct store_reply discard;                   /* where muted replies go */
     struct resp_buffer scratch;                   /* the same for local commands */
     const struct store_command *revision_command; /* what WATCH reads with */
-    uv_timer_t cron, wait_timer;
+    uv_timer_t cron, wait_timer, transfer_timer;
+    struct {
+        struct session *session; /* it waits for the transfer under way, NULL: none does */
+        uint64_t to, term, deadline_ms;
+    } transfer;
     uint64_t commands_processed;
     uint64_t ops_per_second, ops_sampled, ops_sampled_ms;
     uint64_t memory_peak;
@@ -152,6 +158,10 @@ bool client_text_ok(struct iovec text); /* fit for CLIENT LIST: printable, no bl
 
 /* cmd_readmode.c */
 void readmode_set(struct session *session, const struct read_mode *mode);
+
+/* cmd_transfer.c */
+void transfer_run(struct call *call);            /* LOCKSTEP TRANSFER */
+void transfer_forget(struct session *session); /* the connection closes */
 
 /* cmd_server.c */
 void wait_forget(struct session *session); /* the connection closes: a WAIT under way is dropped */

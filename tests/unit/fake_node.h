@@ -235,6 +235,10 @@ static struct config fake_config;
 static struct store *fake_store;
 static uint64_t fake_leader;
 static uint64_t fake_match[3];
+static enum replica_status fake_transfer_status;
+static uint64_t fake_transfer_to; /* under way */
+static uint64_t fake_term;
+static const char *fake_local_reads;
 static unsigned fake_config_changes;
 static uv_loop_t fake_loop;
 
@@ -277,7 +281,12 @@ const uint8_t *node_cluster_uuid(struct node *node)
 void node_stats(struct node *node, struct node_stats *stats)
 {
     (void)node;
-    *stats = (struct node_stats){.batches = 3};
+    *stats = (struct node_stats){.batches = 3,
+                                 .reads_local = 11,
+                                 .reads_waited = 12,
+                                 .reads_session = 13,
+                                 .reads_stale = 14,
+                                 .reads_too_stale = 15};
 }
 void node_stats_reset(struct node *node)
 {
@@ -297,7 +306,15 @@ uint64_t replica_leader(const struct replica *replica)
 uint64_t replica_term(const struct replica *replica)
 {
     (void)replica;
-    return 4;
+    return fake_term;
+}
+enum replica_status replica_transfer(struct replica *replica, uint64_t id)
+{
+    (void)replica;
+    if (fake_transfer_status == REPLICA_OK) {
+        fake_transfer_to = id != 0 ? id : 2;
+    }
+    return fake_transfer_status;
 }
 const char *replica_role_name(enum replica_role role)
 {
@@ -308,14 +325,14 @@ void replica_info(struct replica *replica, struct replica_info *info)
 {
     (void)replica;
     *info = (struct replica_info){
-        .id = 1, .term = 4, .leader = fake_leader, .commit = 100, .last = 100, .applied = 99, .n_servers = 3};
+        .id = 1, .term = fake_term, .transfer_to = fake_transfer_to, .local_reads = fake_local_reads, .exposed = 98, .transfers = 2, .leader = fake_leader, .commit = 100, .last = 100, .applied = 99, .n_servers = 3};
     info->role = fake_leader == 1 ? REPLICA_LEADER : REPLICA_FOLLOWER;
     for (unsigned i = 0; i < 3; i++) {
         info->servers[i] = (struct replica_server){.id = i + 1, .voter = true};
         (void)snprintf(info->servers[i].address, sizeof info->servers[i].address, "10.0.0.%u:1737%u,10.0.0.%u:737%u",
                        i + 1, i + 1, i + 1, i + 1);
         info->peers[i] =
-            (struct replica_peer_info){.id = i + 1, .connected = true, .match = fake_match[i], .echo_age_us = 10};
+            (struct replica_peer_info){.id = i + 1, .connected = true, .match = fake_match[i], .echo_age_us = 10, .grant_left_us = 500};
     }
 }
 
@@ -396,6 +413,10 @@ static void fake_setup(void)
     fake_congested = false;
     fake_detached = 0;
     fake_leader = 1;
+    fake_term = 4;
+    fake_local_reads = "new-term";
+    fake_transfer_status = REPLICA_OK;
+    fake_transfer_to = 0;
     fake_config_changes = 0;
     fake_stops = 0;
     memset(fake_match, 0, sizeof fake_match);

@@ -331,6 +331,30 @@ START_TEST(status_is_one_json_object)
 }
 END_TEST
 
+START_TEST(status_and_info_say_who_reads_and_how)
+{
+    char *text = bulk_of("LOCKSTEP STATUS");
+    ck_assert_ptr_nonnull(
+        strstr(text, ",\"local_reads\":\"new-term\",\"local_left_us\":0,\"exposed\":98,\"transfers\":2,"));
+    ck_assert_ptr_nonnull(strstr(text, ",\"reads\":{\"local\":11,\"waited\":12,\"confirmed\":0,\"riding\":0,"
+                                       "\"session\":13,\"stale\":14,\"too_stale\":15}"));
+    ck_assert_ptr_nonnull(strstr(text, ",\"grant_left_us\":500}"));
+    free(text);
+    text = bulk_of("INFO lockstep");
+    ck_assert_ptr_nonnull(
+        strstr(text, "\r\nlocal_reads:0\r\nlocal_reads_off:new-term\r\nlocal_reads_left_us:0\r\n"));
+    ck_assert_ptr_nonnull(strstr(text, "\r\nexposed:98\r\ntransfers:2\r\ntransfer_to:0\r\n"));
+    ck_assert_ptr_nonnull(strstr(text, "\r\nreads_local:11\r\nreads_waited:12\r\nreads_session:13\r\n"
+                                       "reads_stale:14\r\nreads_too_stale:15\r\n"));
+    ck_assert_ptr_nonnull(strstr(text, ",grant_left_us=500,"));
+    free(text);
+    fake_local_reads = "none";
+    text = bulk_of("LOCKSTEP STATUS");
+    ck_assert_ptr_nonnull(strstr(text, ",\"local_reads\":\"yes\",\"local_left_us\":0,"));
+    free(text);
+}
+END_TEST
+
 START_TEST(debug_sleep_must_be_enabled)
 {
     (void)client_send(&a, "DEBUG SLEEP 0");
@@ -412,6 +436,7 @@ int main(void)
         cluster_info_fails_without_a_leader,
         role_of_leader_and_follower,
         status_is_one_json_object,
+        status_and_info_say_who_reads_and_how,
         debug_sleep_must_be_enabled,
         client_names_are_checked,
         client_list_shows_settings,

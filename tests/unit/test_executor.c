@@ -9,7 +9,8 @@
 #include "cmd/lockstepd/render.h"
 #include "tests/unit/mem_env.h"
 
-/* --- The replica ----------------------------------------------------------------------------------------------------- */
+/* --- The replica -----------------------------------------------------------------------------------------------------
+ */
 
 #define PROPOSALS_MAX 16u
 #define TIMEOUT_MS 300u
@@ -90,7 +91,8 @@ uint64_t replica_fresh_us(struct replica *replica)
     return fake.fresh_us;
 }
 
-/* --- The executor and what it sends ---------------------------------------------------------------------------------- */
+/* --- The executor and what it sends ----------------------------------------------------------------------------------
+ */
 
 #define FRAMES_MAX 16u
 #define FRAME_BYTES_MAX 4096u
@@ -161,7 +163,8 @@ static void relieved_cb(void *ctx)
     (void)ctx;
 }
 
-/* --- Requests ---------------------------------------------------------------------------------------------------------- */
+/* --- Requests
+ * ---------------------------------------------------------------------------------------------------------- */
 
 #define REQUESTS_MAX 16u
 
@@ -195,8 +198,7 @@ static struct test_request *request_new(void)
 {
     ck_assert_uint_lt(n_requests, REQUESTS_MAX);
     struct test_request *t = &requests[n_requests++];
-    *t = (struct test_request){
-        .request = {.data = t, .proto = 2, .begin = begin_cb, .raw = raw_cb, .end = end_cb}};
+    *t = (struct test_request){.request = {.data = t, .proto = 2, .begin = begin_cb, .raw = raw_cb, .end = end_cb}};
     resp_buffer_init(&t->out);
     return t;
 }
@@ -248,7 +250,8 @@ static void turn(void)
     executor_turn_end(ex);
 }
 
-/* --- What happens in the cluster --------------------------------------------------------------------------------------- */
+/* --- What happens in the cluster
+ * --------------------------------------------------------------------------------------- */
 
 static void set_leader(uint64_t leader, uint64_t term)
 {
@@ -435,7 +438,8 @@ static void teardown(void)
     mem_env_free(mem);
 }
 
-/* --- Leadership moves -------------------------------------------------------------------------------------------------- */
+/* --- Leadership moves
+ * -------------------------------------------------------------------------------------------------- */
 
 /* Two entries in flight, and what waits behind them. */
 static void fill_flight(struct test_request **first, struct test_request **second)
@@ -545,7 +549,8 @@ START_TEST(requests_wait_for_an_election_but_not_for_ever)
 }
 END_TEST
 
-/* --- To and from other nodes ------------------------------------------------------------------------------------------ */
+/* --- To and from other nodes
+ * ------------------------------------------------------------------------------------------ */
 
 START_TEST(what_a_former_leader_declined_goes_to_the_next)
 {
@@ -657,7 +662,8 @@ START_TEST(a_refusal_of_its_own_is_the_client_s)
 }
 END_TEST
 
-/* --- Ends come in order ------------------------------------------------------------------------------------------------ */
+/* --- Ends come in order
+ * ------------------------------------------------------------------------------------------------ */
 
 START_TEST(a_refused_batch_ends_after_what_is_in_flight)
 {
@@ -739,7 +745,8 @@ START_TEST(a_draining_node_refuses_the_new_and_finishes_the_old)
 }
 END_TEST
 
-/* --- Local reads ------------------------------------------------------------------------------------------------------- */
+/* --- Local reads
+ * ------------------------------------------------------------------------------------------------------- */
 
 START_TEST(a_key_that_is_on_its_way_is_waited_for)
 {

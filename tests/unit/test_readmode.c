@@ -22,7 +22,8 @@ static struct exec_session *exec_of(const struct client *client)
     return &((struct session *)client->session)->exec;
 }
 
-/* --- Words --------------------------------------------------------------------------------------------------------- */
+/* --- Words ---------------------------------------------------------------------------------------------------------
+ */
 
 static unsigned parse(const char *first, const char *second, struct read_mode *mode)
 {
@@ -91,20 +92,21 @@ START_TEST(text_of_the_configuration)
 }
 END_TEST
 
-/* --- The command --------------------------------------------------------------------------------------------------- */
+/* --- The command ---------------------------------------------------------------------------------------------------
+ */
 
 START_TEST(mode_is_set_and_shown)
 {
-    client_assert(&a, "READMODE", "*6\r\n$4\r\nmode\r\n$12\r\nlinearizable\r\n$6\r\nmax-ms\r\n$-1\r\n"
-                                  "$8\r\nrevision\r\n:0\r\n");
+    client_assert(&a, "READMODE",
+                  "*6\r\n$4\r\nmode\r\n$12\r\nlinearizable\r\n$6\r\nmax-ms\r\n$-1\r\n"
+                  "$8\r\nrevision\r\n:0\r\n");
     client_assert(&a, "READMODE stale 100", "+OK\r\n");
     ck_assert_int_eq(exec_of(&a)->mode, EXEC_STALE);
     ck_assert_uint_eq(exec_of(&a)->stale_max_us, 100000);
     client_assert(&a, "READMODE session 7", "+OK\r\n");
     (void)client_send(&a, "HELLO 3");
     (void)client_output(&a);
-    client_assert(&a, "READMODE",
-                  "%3\r\n$4\r\nmode\r\n$7\r\nsession\r\n$6\r\nmax-ms\r\n_\r\n$8\r\nrevision\r\n:7\r\n");
+    client_assert(&a, "READMODE", "%3\r\n$4\r\nmode\r\n$7\r\nsession\r\n$6\r\nmax-ms\r\n_\r\n$8\r\nrevision\r\n:7\r\n");
 }
 END_TEST
 
@@ -120,7 +122,8 @@ START_TEST(bad_arguments_change_nothing)
 {
     client_assert(&a, "READMODE stale 5", "+OK\r\n");
     client_assert(&a, "READMODE stale 0", "-ERR the bound of READMODE stale must be 1 to 86400000 milliseconds\r\n");
-    client_assert(&a, "READMODE strong", "-ERR READMODE is one of: linearizable, session [revision], stale [max-ms]\r\n");
+    client_assert(&a, "READMODE strong",
+                  "-ERR READMODE is one of: linearizable, session [revision], stale [max-ms]\r\n");
     (void)client_send(&a, "READMODE session 1 2");
     ck_assert_int_eq(client_output(&a)[0], '-');
     ck_assert_int_eq(exec_of(&a)->mode, EXEC_STALE);

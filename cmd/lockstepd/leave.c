@@ -1,0 +1,63 @@
+#include "cmd/lockstepd/leave.h"
+
+#define LEAVE_POLL_MS 2u
+
+static uint64_t timeout_ms(const struct leave *l)
+{
+    return node_config(l->node)->election_timeout_ms;
+}
+
+/* Is it still of use to wait for the transfer? */
+static bool transfer_pending(const struct leave *l, uint64_t now_ms)
+{
+    struct replica_info info;
+
+    replica_info(node_replica(l->node), &info);
+    if (now_ms >= l->deadline_ms || (info.leader != 0 && info.leader != info.id)) {
+        return false;
+    }
+    if (info.role == REPLICA_LEADER && info.transfer_to == 0) {
+        return false; /* given up */
+    }
+    for (unsigned i = 0; i < info.n_servers; i++) {
+        if (info.servers[i].id == l->to) {
+            return info.peers[i].connected; /* it may be stopping as well */
+        }
+    }
+    return false;
+}
+
+static void timer_cb(uv_timer_t *timer)
+{
+    struct leave *l = timer->data;
+    const uint64_t now_ms = uv_now(timer->loop);
+
+    if (!l->draining) {
+        if (l->to != 0 && transfer_pending(l, now_ms)) {
+            return;
+        }
+        l->draining = true;
+        l->deadline_ms = now_ms + timeout_ms(l);
+        executor_drain(node_executor(l->node));
+    }
+    if (executor_outstanding(node_executor(l->node)) > 0 && now_ms < l->deadline_ms) {
+        return;
+    }
+    uv_close((uv_handle_t *)timer, NULL);
+    l->left(l->ctx);
+}
+
+void leave_begin(struct leave *l, uv_loop_t *loop, struct node *node, void (*left)(void *ctx), void *ctx)
+{
+    struct replica_info info;
+
+    *l = (struct leave){.node = node, .left = left, .ctx = ctx};
+    l->deadline_ms = uv_now(loop) + 2 * timeout_ms(l);
+    if (replica_transfer(node_replica(node), 0) == REPLICA_OK) {
+        replica_info(node_replica(node), &info);
+        l->to = info.transfer_to;
+    }
+    (void)uv_timer_init(loop, &l->timer);
+    l->timer.data = l;
+    (void)uv_timer_start(&l->timer, timer_cb, 0, LEAVE_POLL_MS);
+}

@@ -1,0 +1,25 @@
+/* Leaving gracefully: a leader first hands leadership over, then new commands are refused and those under way get their
+ * answers. All of it takes a bounded time. Owns one timer; loop thread only. */
+#ifndef LOCKSTEP_LEAVE_H
+#define LOCKSTEP_LEAVE_H
+
+#include <uv.h>
+
+#include "cmd/lockstepd/node.h"
+
+struct leave {
+    /* private */
+    struct node *node;
+    uv_timer_t timer;
+    uint64_t deadline_ms; /* of this stage, uv_now scale */
+    uint64_t to;          /* node that leadership goes to */
+    bool draining;
+    void (*left)(void *ctx);
+    void *ctx;
+};
+
+/* `left` is called once: after at most two election timeouts for the transfer and one for the commands under way. Never
+ * from inside leave_begin. */
+void leave_begin(struct leave *leave, uv_loop_t *loop, struct node *node, void (*left)(void *ctx), void *ctx);
+
+#endif
