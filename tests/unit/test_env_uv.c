@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "consensus/env_uv.h"
+#include "consensus/snapshot.h"
 #include "consensus/wal.h"
 
 struct world {
@@ -542,6 +543,183 @@ START_TEST(a_wal_on_a_real_disk_survives_reopening)
 }
 END_TEST
 
+START_TEST(a_bulk_file_grows_and_is_found_again_with_its_size)
+{
+    struct op op;
+    uint8_t *out = block_new(3, 5);
+    uint8_t *in = block_new(8, 1);
+    ck_assert_int_eq(run(&op, (struct env_disk_req){.op = ENV_DISK_BULK_CREATE, .name = "bulk"}), ENV_OK);
+    struct env_file *file = op.req.file;
+    ck_assert_int_eq(run(&op, (struct env_disk_req){.op = ENV_DISK_BULK_CREATE, .name = "bulk"}), ENV_EXISTS);
+    for (unsigned i = 0; i < 3; i++) { /* each overlaps the one before by a block */
+        memset(out, (int)(5 + i), 3 * ENV_BLOCK);
+        ck_assert_int_eq(run(&op, (struct env_disk_req){.op = ENV_DISK_WRITE,
+                                                        .file = file,
+                                                        .offset = (uint64_t)i * 2 * ENV_BLOCK,
+                                                        .buf = out,
+                                                        .len = 3 * ENV_BLOCK}),
+                         ENV_OK);
+    }
+    ck_assert_int_eq(run(&op, (struct env_disk_req){.op = ENV_DISK_SYNC, .file = file}), ENV_OK);
+    w.env->ops->close(w.env, file);
+    ck_assert_int_eq(run(&op, (struct env_disk_req){.op = ENV_DISK_RENAME, .name = "bulk", .name_to = "b"}), ENV_OK);
+    close_env();
+    reopen();
+    ck_assert_int_eq(run(&op, (struct env_disk_req){.op = ENV_DISK_BULK_OPEN, .name = "bulk"}), ENV_NOT_FOUND);
+    ck_assert_int_eq(run(&op, (struct env_disk_req){.op = ENV_DISK_BULK_OPEN, .name = "b"}), ENV_OK);
+    ck_assert_uint_eq(op.req.len, 7 * ENV_BLOCK);
+    file = op.req.file;
+    ck_assert_int_eq(
+        run(&op, (struct env_disk_req){.op = ENV_DISK_READ, .file = file, .buf = in, .len = 8 * ENV_BLOCK}), ENV_OK);
+    static const uint8_t want[8] = {5, 5, 6, 6, 7, 7, 7, 0};
+    for (unsigned i = 0; i < 8; i++) {
+        ck_assert_uint_eq(in[i * ENV_BLOCK], want[i]);
+        ck_assert_uint_eq(in[(i + 1) * ENV_BLOCK - 1], want[i]);
+    }
+    w.env->ops->close(w.env, file);
+    free(out);
+    free(in);
+}
+END_TEST
+
+static void work(struct env_disk_req *req)
+{
+    *(pthread_t *)req->buf = pthread_self();
+}
+
+START_TEST(work_runs_on_another_thread)
+{
+    struct op op;
+    pthread_t thread = pthread_self();
+    ck_assert_int_eq(run(&op, (struct env_disk_req){.op = ENV_DISK_WORK, .work = work, .buf = &thread}), ENV_OK);
+    ck_assert(!pthread_equal(thread, pthread_self()));
+}
+END_TEST
+
+/* A snapshot that is written and read as fast as it goes. */
+struct snap {
+    struct snapshot_writer *writer;
+    struct snapshot_reader *reader;
+    uint64_t at;
+    bool finished;
+    bool done;
+    enum snapshot_status status;
+};
+
+#define SNAP_BYTES (40u << 20)
+
+static uint64_t snap_word(uint64_t at)
+{
+    return at % 3 == 0 ? at * 0x9e3779b97f4a7c15u : at / 100;
+}
+
+static void snap_feed_cb(void *ctx)
+{
+    struct snap *snap = ctx;
+    uint64_t words[1000];
+    while (snap->at < SNAP_BYTES) {
+        size_t n = 0;
+        for (; n < 1000 && snap->at + n * 8 < SNAP_BYTES; n++) {
+            words[n] = snap_word(snap->at / 8 + n);
+        }
+        size_t room = snapshot_writer_room(snap->writer) / 8 * 8;
+        size_t len = room < n * 8 ? room : n * 8;
+        ck_assert_uint_eq(snapshot_writer_append(snap->writer, words, len), len);
+        snap->at += len;
+        if (len < n * 8) {
+            ck_assert_uint_eq(snapshot_writer_append(snap->writer, words, 8), 0); /* asks for `ready` */
+            return;
+        }
+    }
+    if (!snap->finished) {
+        snap->finished = true;
+        snapshot_writer_finish(snap->writer, 1);
+    }
+}
+
+static void snap_written_cb(void *ctx, enum snapshot_status status, const char *error, const struct snapshot_end *end)
+{
+    struct snap *snap = ctx;
+    (void)error;
+    (void)end;
+    snap->status = status;
+    snap->done = true;
+}
+
+static void snap_opened_cb(void *ctx, const struct snapshot_meta *meta, const struct snapshot_end *end)
+{
+    (void)ctx;
+    ck_assert_uint_eq(meta->index, 5);
+    ck_assert_uint_eq(end->payload_bytes, SNAP_BYTES);
+}
+
+static void snap_take_cb(void *ctx)
+{
+    struct snap *snap = ctx;
+    const void *data;
+    for (size_t n = snapshot_reader_peek(snap->reader, &data); n > 0; n = snapshot_reader_peek(snap->reader, &data)) {
+        for (size_t i = 0; i < n; i += 8) {
+            uint64_t word;
+            memcpy(&word, (const uint8_t *)data + i, 8);
+            ck_assert_uint_eq(word, snap_word((snap->at + i) / 8));
+        }
+        snap->at += n;
+        snapshot_reader_consume(snap->reader, n);
+    }
+}
+
+static void snap_read_cb(void *ctx, enum snapshot_status status, const char *error)
+{
+    snap_written_cb(ctx, status, error, NULL);
+}
+
+static void snap_wait(struct snap *snap)
+{
+    while (!snap->done) {
+        uv_run(&w.loop, UV_RUN_ONCE);
+    }
+    ck_assert_int_eq(snap->status, SNAPSHOT_OK);
+}
+
+START_TEST(a_snapshot_on_a_real_disk_is_read_back_after_reopening)
+{
+    const struct snapshot_meta meta = {.index = 5, .term = 1};
+    struct snap snap = {0};
+    const struct snapshot_writer_events writing = {.ready = snap_feed_cb, .done = snap_written_cb, .ctx = &snap};
+    ck_assert_int_eq(snapshot_writer_open(w.env, &meta, &writing, &snap.writer), SNAPSHOT_OK);
+    snap_feed_cb(&snap);
+    snap_wait(&snap);
+    snapshot_writer_close(snap.writer);
+    close_env();
+    reopen();
+    snap = (struct snap){0};
+    const struct snapshot_reader_events reading = {
+        .opened = snap_opened_cb, .ready = snap_take_cb, .done = snap_read_cb, .ctx = &snap};
+    ck_assert_int_eq(snapshot_reader_open(w.env, "snapshot-0000000000000005-0000000000000001", &reading, &snap.reader),
+                     SNAPSHOT_OK);
+    snap_wait(&snap);
+    ck_assert_uint_eq(snap.at, SNAP_BYTES);
+    snapshot_reader_close(snap.reader);
+}
+END_TEST
+
+START_TEST(an_env_that_closes_ends_a_writer)
+{
+    const struct snapshot_meta meta = {.index = 5, .term = 1};
+    struct snap snap = {0};
+    const struct snapshot_writer_events writing = {.ready = snap_feed_cb, .done = snap_written_cb, .ctx = &snap};
+    ck_assert_int_eq(snapshot_writer_open(w.env, &meta, &writing, &snap.writer), SNAPSHOT_OK);
+    snap_feed_cb(&snap);
+    for (int i = 0; i < 5; i++) {
+        uv_run(&w.loop, UV_RUN_ONCE);
+    }
+    snapshot_writer_close(snap.writer);
+    close_env();
+    reopen();
+    ck_assert(!snap.done);
+}
+END_TEST
+
 int main(void)
 {
     TCase *cases = tcase_create("env_uv");
@@ -565,6 +743,10 @@ int main(void)
     tcase_add_test(cases, closing_calls_everything_back_before_it_ends);
     tcase_add_test(cases, free_space_and_random_numbers_make_sense);
     tcase_add_test(cases, a_wal_on_a_real_disk_survives_reopening);
+    tcase_add_test(cases, a_bulk_file_grows_and_is_found_again_with_its_size);
+    tcase_add_test(cases, work_runs_on_another_thread);
+    tcase_add_test(cases, a_snapshot_on_a_real_disk_is_read_back_after_reopening);
+    tcase_add_test(cases, an_env_that_closes_ends_a_writer);
     Suite *suite = suite_create("env_uv");
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
