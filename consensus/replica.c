@@ -211,7 +211,6 @@ static bool handle_entries(struct replica *r, const struct raft_update *update, 
     const uint64_t index = update->entries.index;
     bool change = false;
 
-    r->updates_with_entries++;
     assert(index > 0);
     if (update->entries.batch == &r->core.barrier) {
         source = REPLICA_FROM_CALLER; /* the core's own, allocated for us, whatever event made us leader */
@@ -294,6 +293,8 @@ static bool handle_update(struct replica *r, const struct raft_update *update, e
 {
     const bool leads = r->core.state == RAFT_LEADER;
 
+    /* First of all: whoever handed the entries in must know that the core kept them, even if nothing else works. */
+    r->updates_with_entries += (update->flags & RAFT_UPDATE_ENTRIES) != 0;
     if (update->flags & (RAFT_UPDATE_CURRENT_TERM | RAFT_UPDATE_VOTED_FOR)) {
         if (!write_term_and_vote(r)) {
             return false;
