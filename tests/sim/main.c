@@ -29,6 +29,7 @@ struct worker {
     uint64_t seed; /* being run */
     uint64_t done;
     bool failed;
+    bool ran_all; /* its seeds; what fails then is the end of the process: a leak */
     char invariant[48];
     char text[1024];
     uint64_t ops_ok, ops_unknown, ops_checked, too_hard, events, elections, crashes, faults, simulated_us,
@@ -135,6 +136,7 @@ static void worker_main(struct worker *worker, const struct arguments *arguments
             break;
         }
     }
+    worker->ran_all = !worker->failed;
 }
 
 /* --- The parent ----------------------------------------------------------------------------------------------------
@@ -192,7 +194,7 @@ static bool worker_ended(struct worker *worker, int status)
 {
     if (WIFSIGNALED(status) || (WIFEXITED(status) && WEXITSTATUS(status) != 0 && !worker->failed)) {
         worker->failed = true;
-        snprintf(worker->invariant, sizeof worker->invariant, "assertions");
+        snprintf(worker->invariant, sizeof worker->invariant, worker->ran_all ? "leaks" : "assertions");
         snprintf(worker->text, sizeof worker->text,
                  WIFSIGNALED(status) ? "the process died of signal %d" : "the process ended with code %d",
                  WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
