@@ -128,7 +128,7 @@ void cut_save(struct cut *cut, const struct key *key, uint64_t digest)
 static struct cut_large *walked_find(const struct cut *cut, const struct key *key)
 {
     struct cut_large *large = cut->walked;
-    while (large != NULL && (large->owned || large->key != key)) {
+    while (large != NULL && large->key != key) {
         large = large->next;
     }
     return large;

@@ -566,9 +566,10 @@ uint64_t table_walk(const struct table *table, uint64_t cursor, bool (*each)(voi
             break;
         }
         if (place + WALK_AHEAD < capacity) {
-            const char *ahead = (const char *)slot_key(segment->slots[place + WALK_AHEAD]);
-            __builtin_prefetch(ahead);
-            __builtin_prefetch(ahead + 64);
+            /* Empty slots are the null address, whose prefetch does nothing. */
+            uintptr_t ahead = (uintptr_t)slot_key(segment->slots[place + WALK_AHEAD]);
+            __builtin_prefetch((const void *)ahead);
+            __builtin_prefetch((const void *)(ahead + 64));
         }
         if (slot == 0 || (at < capacity && wrapped) || slot_tag(slot) < from) {
             continue;

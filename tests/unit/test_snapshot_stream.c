@@ -168,9 +168,9 @@ static void write_random(struct history *history)
     } else if (kind < 940) {
         write_two(history, "COPY", "REPLACE");
     } else if (kind < 990) {
-        write_many(history, kind % 2 == 0);
-    } else if (kind < 999) {
         history_apply(history, NULL, 0);
+    } else if (kind < 999) {
+        write_many(history, kind % 2 == 0);
     } else if (draw(history, 3) == 0) {
         struct iovec flush = word("FLUSHALL");
         history_apply(history, &flush, 1);
@@ -270,18 +270,21 @@ END_TEST
 /* --- One key and one write ---------------------------------------------------------------------------------------- */
 
 /* Every way to change or lose a key `big`. */
-static const char *const changes[] = {
-    "SET big other",      "APPEND big x",       "SETRANGE big 3 abc", "SETRANGE big 100 abc",
-    "PEXPIREAT big 5000", "PEXPIREAT big 9000", "PERSIST big",        "DEL big",
-    "RENAME big moved",   "RENAME big ahead",   "RENAME small big",   "COPY small big REPLACE",
-    "GETDEL big",         "FLUSHALL",           "SET big same"}; /* with a value of the old length */
+static const char *const changes[] = {"SET big other",      "APPEND big x",
+                                      "SETRANGE big 3 abc", "SETRANGE big 100 abc",
+                                      "PEXPIREAT big 5000", "PEXPIREAT big 9000",
+                                      "PERSIST big",        "DEL big",
+                                      "RENAME big moved",   "RENAME big ahead",
+                                      "RENAME small big",   "COPY small big REPLACE",
+                                      "GETDEL big",         "FLUSHALL",
+                                      "SET big same"}; /* with a value of the old length, and a deadline as before */
 #define N_CHANGES ((int)(sizeof changes / sizeof changes[0]))
-#define BIG_BYTES 300000u
+#define BIG_BYTES 100000u
 
 static struct store *store_with_big(size_t len)
 {
     struct store *store = probe_store(3);
-    for (unsigned i = 0; i < 500; i++) {
+    for (unsigned i = 0; i < 100; i++) {
         char line[64];
         snprintf(line, sizeof line, "SET ahead%u value", i);
         tell(store, line);
@@ -296,7 +299,14 @@ static struct store *store_with_big(size_t len)
 static void change(struct store *store, int i, size_t len)
 {
     if (strcmp(changes[i], "SET big same") == 0) {
-        set_filled(store, "big", len, 2);
+        char *value = malloc(len);
+        ck_assert_ptr_nonnull(value);
+        memset(value, 'z', len);
+        struct iovec argv[] = {word("SET"), word("big"), {value, len}, word("PXAT"), word("6500")};
+        struct bytes entry = entry_of(1000, argv, 5);
+        store_apply(store, entry.data, entry.len, NULL);
+        bytes_fini(&entry);
+        free(value);
     } else {
         tell(store, changes[i]);
     }
@@ -342,7 +352,7 @@ END_TEST
 
 START_TEST(every_write_to_a_small_key_leaves_it_in_the_snapshot)
 {
-    for (unsigned steps = 0; steps < 60; steps += 3) {
+    for (unsigned steps = 0; steps < 18; steps++) {
         change_after(_i, steps, 4000);
     }
 }
@@ -543,6 +553,56 @@ START_TEST(snapshot_may_be_ended_at_any_time)
 }
 END_TEST
 
+static size_t address_space_bytes(void)
+{
+    unsigned long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    ck_assert_ptr_nonnull(f);
+    ck_assert_int_eq(fscanf(f, "%lu", &pages), 1);
+    fclose(f);
+    return pages * 4096;
+}
+
+/* Blocks of 16 MB are mapped by themselves: leaks of them show only in the address space. */
+START_TEST(every_way_to_end_gives_back_what_was_kept)
+{
+    struct store *store = probe_store(10);
+    size_t before = address_space_bytes();
+    for (unsigned round = 0; round < 77; round++) {
+        set_filled(store, "big", 16000000, round);
+        fill(store, "k", 100);
+        struct store_snapshot *snapshot = store_snapshot_begin(store, round % 4 == 0 ? 0 : STORE_SNAPSHOT_SIDE_BYTES);
+        struct bytes stream = {0};
+        for (unsigned i = 0; i < round % 4; i++) {
+            (void)!step_into(snapshot, 10000, &stream);
+        }
+        if (round % 2 == 0) {
+            tell(store, "SET big x");
+        }
+        if (round % 3 == 0) {
+            tell(store, "FLUSHALL");
+        }
+        if (round % 3 == 1) {
+            struct store *empty = probe_store(10);
+            struct bytes empty_stream = snapshot_all(empty);
+            store_replace(store, load_ok(&empty_stream, 10));
+            store_free(empty);
+            bytes_fini(&empty_stream);
+        }
+        if (round % 11 == 0) {
+            while (step_into(snapshot, 1 << 20, &stream) == STORE_SNAPSHOT_MORE) {
+            }
+        }
+        store_snapshot_end(snapshot);
+        bytes_fini(&stream);
+        while (store_tidy(store)) {
+        }
+    }
+    ck_assert_uint_lt(address_space_bytes(), before + 350000000);
+    store_free(store);
+}
+END_TEST
+
 START_TEST(nothing_is_kept_of_a_store_that_only_grows)
 {
     struct store *store = probe_store(6);
@@ -646,7 +706,7 @@ int main(void)
     Suite *suite = suite_create("snapshot_stream");
     TCase *tests = tcase_create("snapshot_stream");
     tcase_set_timeout(tests, 100);
-    tcase_add_loop_test(tests, random_writes_between_steps_leave_the_cut_as_it_was, 0, 10);
+    tcase_add_loop_test(tests, random_writes_between_steps_leave_the_cut_as_it_was, 0, 8);
     tcase_add_test(tests, snapshot_of_a_store_at_rest_is_its_content);
     tcase_add_test(tests, snapshot_of_an_empty_store_loads_to_its_revision_and_time);
     tcase_add_loop_test(tests, every_write_to_a_large_key_leaves_it_in_the_snapshot, 0, N_CHANGES);
@@ -658,6 +718,7 @@ int main(void)
     tcase_add_test(tests, large_blocks_count_towards_the_limit);
     tcase_add_test(tests, pending_bytes_stay_small_when_each_entry_is_followed_by_a_step);
     tcase_add_test(tests, snapshot_may_be_ended_at_any_time);
+    tcase_add_test(tests, every_way_to_end_gives_back_what_was_kept);
     tcase_add_test(tests, nothing_is_kept_of_a_store_that_only_grows);
     tcase_add_test(tests, replicas_with_other_seeds_and_pasts_give_the_same_digest);
     tcase_add_test(tests, replace_puts_what_was_loaded_in_the_place_of_the_content);
