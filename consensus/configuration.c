@@ -12,6 +12,7 @@ struct wire_settings {
     uint32_t version;
     uint32_t election_timeout_ms, heartbeat_ms, rho_ppm, feature_level;
     uint32_t reserved;
+    uint64_t next_id;
 };
 static_assert(sizeof(struct wire_settings) == CONFIGURATION_SETTINGS_BYTES, "entry format");
 
@@ -23,7 +24,8 @@ void configuration_settings_encode(const struct configuration_settings *s, void 
                               .election_timeout_ms = s->election_timeout_ms,
                               .heartbeat_ms = s->heartbeat_ms,
                               .rho_ppm = s->rho_ppm,
-                              .feature_level = s->feature_level};
+                              .feature_level = s->feature_level,
+                              .next_id = s->next_id};
 
     memcpy(w.magic, settings_magic, sizeof w.magic);
     memcpy(out, &w, sizeof w);
@@ -77,6 +79,7 @@ bool configuration_check(const void *data, size_t len, unsigned servers_max, siz
     if (memcmp(w.magic, settings_magic, sizeof w.magic) != 0 || w.version != 1 || w.reserved != 0) {
         return false;
     }
-    *settings = (struct configuration_settings){w.election_timeout_ms, w.heartbeat_ms, w.rho_ppm, w.feature_level};
+    *settings = (struct configuration_settings){w.election_timeout_ms, w.heartbeat_ms, w.rho_ppm, w.feature_level,
+                                                w.next_id};
     return true;
 }

@@ -14,10 +14,11 @@ struct configuration_settings {
     uint32_t heartbeat_ms;
     uint32_t rho_ppm;
     uint32_t feature_level; /* 1 */
+    uint64_t next_id;       /* lowest id that no server has ever had */
 };
 
 #define CONFIGURATION_FEATURE_LEVEL 1u
-#define CONFIGURATION_SETTINGS_BYTES 32u
+#define CONFIGURATION_SETTINGS_BYTES 40u
 
 /* Write the settings behind the servers (CONFIGURATION_SETTINGS_BYTES). */
 void configuration_settings_encode(const struct configuration_settings *settings, void *out);

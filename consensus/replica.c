@@ -91,6 +91,45 @@ struct replica_peer *replica_peer_by_id(struct replica *r, uint64_t id)
 
 /* --- The configuration ----------------------------------------------------------------------------------------- */
 
+struct replica_peer *replica_peer_add(struct replica *r, uint64_t id)
+{
+    struct replica_peer *peer = NULL;
+
+    for (unsigned i = 0; i < r->n_peers && peer == NULL; i++) {
+        peer = r->peers[i].id == 0 && !r->peers[i].reading ? &r->peers[i] : NULL;
+    }
+    if (peer == NULL) {
+        if (r->n_peers == REPLICA_PEERS_MAX) {
+            return NULL;
+        }
+        peer = &r->peers[r->n_peers++];
+    }
+    const struct wal_read read = peer->read; /* keeps its buffers */
+    *peer = (struct replica_peer){.replica = r, .id = id, .read = read};
+    replica_peer_forget(peer);
+    for (unsigned k = 0; k < r->n_links; k++) {
+        peer->connected = peer->connected || (r->links[k].id == id && r->links[k].connected);
+    }
+    return peer;
+}
+
+/* Give up the places of servers that are not in the configuration any more; their votes and echoes count no longer. */
+static void drop_peers(struct replica *r, const struct raft_configuration *conf)
+{
+    for (unsigned i = 0; i < r->n_peers; i++) {
+        bool member = false;
+        for (unsigned k = 0; k < conf->n; k++) {
+            member = member || conf->servers[k].id == r->peers[i].id;
+        }
+        if (!member) {
+            r->peers[i].id = 0;
+            r->peers[i].voter = false;
+            r->peers[i].pull = 0;
+            replica_peer_forget(&r->peers[i]);
+        }
+    }
+}
+
 /* Take over the core's newest configuration. Peers are kept in place by id: reads in flight point at them. */
 void replica_refresh_servers(struct replica *r)
 {
@@ -100,6 +139,9 @@ void replica_refresh_servers(struct replica *r)
     r->n_servers = conf->n;
     r->n_voters = 0;
     r->is_voter = false;
+    if (conf->n > 0) { /* a joining node keeps whom it heard from */
+        drop_peers(r, conf);
+    }
     for (unsigned i = 0; i < conf->n; i++) {
         const struct raft_server *s = &conf->servers[i];
         const bool voter = s->role == RAFT_VOTER;
@@ -113,18 +155,16 @@ void replica_refresh_servers(struct replica *r)
         }
         struct replica_peer *peer = replica_peer_by_id(r, s->id);
         if (peer == NULL) {
-            assert(r->n_peers < REPLICA_SERVERS_MAX);
-            peer = &r->peers[r->n_peers++];
-            *peer = (struct replica_peer){.replica = r, .id = s->id};
-            for (unsigned k = 0; k < r->n_links; k++) {
-                peer->connected = peer->connected || (r->links[k].id == s->id && r->links[k].connected);
-            }
-            replica_peer_forget(peer);
+            peer = replica_peer_add(r, s->id);
+            assert(peer != NULL); /* twice as many places as servers, and one change at a time */
         }
         peer->voter = voter;
         memcpy(peer->address, r->servers[i].address, sizeof peer->address);
     }
     replica_lease_members(r);
+    if (r->config.servers_changed != NULL && r->started) {
+        r->config.servers_changed(r->config.ctx);
+    }
 }
 
 /* --- Updates ---------------------------------------------------------------------------------------------------- */
@@ -236,7 +276,15 @@ static bool handle_entries(struct replica *r, const struct raft_update *update, 
             replica_fail_stop(r, "appending to the log failed", "check the disk, then start this node again");
             return false;
         }
-        change = change || entry->type == RAFT_CHANGE;
+        if (entry->type == RAFT_CHANGE) {
+            struct configuration_settings settings = {0};
+            change = true;
+            if (configuration_check(entry->buf.base, entry->buf.len, REPLICA_SERVERS_MAX, REPLICA_ADDRESS_MAX,
+                                    &settings) &&
+                settings.next_id > r->next_id) {
+                r->next_id = settings.next_id;
+            }
+        }
         if (entry->term == r->core.current_term && r->core.state == RAFT_LEADER && r->term_start_index == 0) {
             r->term_start_index = index + i;
         }
@@ -464,6 +512,13 @@ void replica_persisted_cb(void *ctx, uint64_t index, uint64_t term)
     }
     assert(index <= wal_last(r->wal));
     assert(wal_term_of(r->wal, index) == term); /* rule 2 */
+    if (r->state.starts == 0) { /* a joining node's first entry: from now on its log must not get lost */
+        r->state.starts = 1;
+        if (slots_write(r->slots, &r->state) != SLOTS_OK) {
+            replica_fail_stop(r, "writing term and vote failed", "check the disk, then start this node again");
+            return;
+        }
+    }
     if (index > r->stored) {
         r->stored = index;
         event.persisted_entries.index = index;

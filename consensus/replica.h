@@ -80,6 +80,8 @@ struct replica_server {
 struct replica_config {
     uint64_t id;         /* of this node, not 0 */
     uint8_t cluster[16]; /* cluster uuid; a data directory of another one is refused */
+    /* An empty data directory starts without a configuration and waits until a leader adds this node. */
+    bool join;
     /* The initial configuration, the same on all nodes in the same order; used only by an empty data directory. */
     const struct replica_server *servers;
     unsigned n_servers;
@@ -98,6 +100,8 @@ struct replica_config {
     const struct replica_fsm *fsm;
     /* Called after role, term, or leader changed. Optional. */
     void (*changed)(void *ctx);
+    /* Called after the newest configuration of the log changed (replica_info). Optional. */
+    void (*servers_changed)(void *ctx);
     /* Called once per turn in which the log became idle or an entry was applied: a good time to propose what waits. */
     void (*progress)(void *ctx);
     void *ctx;
@@ -149,6 +153,23 @@ uint64_t replica_fresh_us(struct replica *replica);
  * for at most an election timeout. REPLICA_OK: begun; `changed` tells of the outcome. */
 enum replica_status replica_transfer(struct replica *replica, uint64_t id) __attribute__((warn_unused_result));
 
+/* --- Membership --------------------------------------------------------------------------------------------------- */
+
+enum replica_change_kind {
+    REPLICA_ADD_LEARNER, /* it replicates the log without a vote */
+    REPLICA_PROMOTE,     /* a learner that has caught up becomes a voter */
+    REPLICA_DEMOTE,
+    REPLICA_REMOVE,
+    REPLICA_READDRESS
+};
+const char *replica_change_name(enum replica_change_kind kind);
+/* Change the configuration by one server (`address` for ADD_LEARNER and READDRESS). REPLICA_OK: proposed; it is done
+ * when replica_change_pending() is false again and replica_info() shows it. Anything else: nothing was changed and `*why`
+ * (static text) says what to do. The leader itself can't be demoted or removed: transfer first. */
+enum replica_status replica_change(struct replica *replica, enum replica_change_kind kind, uint64_t id,
+                                   const char *address, const char **why) __attribute__((warn_unused_result));
+bool replica_change_pending(const struct replica *replica);
+
 struct replica_peer_info {
     uint64_t id;
     bool connected;
@@ -176,6 +197,7 @@ struct replica_info {
     uint64_t wal_writes, wal_bytes, wal_last_us, wal_max_us, wal_ewma_us;
     uint64_t wal_segments, wal_disk_bytes;
     uint64_t starts;
+    uint64_t next_id; /* lowest id that was never used */
     unsigned n_servers;
     struct replica_server servers[REPLICA_SERVERS_MAX];
     struct replica_peer_info peers[REPLICA_SERVERS_MAX]; /* same order; own entry has connected = true */

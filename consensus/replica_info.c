@@ -118,6 +118,7 @@ void replica_info(struct replica *r, struct replica_info *info)
         .wal_segments = stats.segments,
         .wal_disk_bytes = stats.disk_bytes,
         .starts = r->state.starts,
+        .next_id = r->next_id,
         .n_servers = r->n_servers,
     };
     replica_lease_info(r, now_us, info);

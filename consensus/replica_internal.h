@@ -23,6 +23,8 @@
 #define REPLICA_DIGEST_KEPT 64u
 /* The leader lease ends this much before what the arithmetic allows; the core counts milliseconds. */
 #define REPLICA_LEASE_SLACK_US 3000u
+/* Places for peers: a removed one keeps its place while a read for it is in flight. */
+#define REPLICA_PEERS_MAX (2 * REPLICA_SERVERS_MAX)
 /* Wall-clock samples older than this many election timeouts do not count. */
 #define REPLICA_SAMPLE_TIMEOUTS 3u
 
@@ -100,7 +102,7 @@ struct replica {
     struct wal_read apply_read;
     bool apply_reading;
 
-    struct replica_peer peers[REPLICA_SERVERS_MAX]; /* all servers of the newest configuration but this one */
+    struct replica_peer peers[REPLICA_PEERS_MAX]; /* all servers of the newest configuration but this one */
     unsigned n_peers;
     unsigned n_voters;
     bool is_voter;
@@ -111,6 +113,7 @@ struct replica {
     unsigned n_links;
     struct replica_server servers[REPLICA_SERVERS_MAX]; /* the newest configuration */
     unsigned n_servers;
+    uint64_t next_id;
 
     int role_seen; /* core.state at the end of the last step */
     uint64_t term_seen;
@@ -162,6 +165,7 @@ void replica_settle(struct replica *r);
 void replica_fail_stop(struct replica *r, const char *what, const char *advice);
 void replica_log(struct replica *r, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 struct replica_peer *replica_peer_by_id(struct replica *r, uint64_t id);
+struct replica_peer *replica_peer_add(struct replica *r, uint64_t id); /* NULL: no place */
 static inline uint64_t replica_current_leader(const struct replica *r)
 {
     if (!r->started) {
@@ -189,7 +193,14 @@ void replica_lease_watch(struct replica *r); /* log why the lease is off */
 void replica_lease_timer_cb(struct env_timer *timer);
 void replica_lease_info(struct replica *r, uint64_t now_us, struct replica_info *info);
 
+/* replica_change.c */
+/* Gives malloc'd *data. */
+enum replica_status replica_configuration_encode(const struct replica_server *servers, unsigned n,
+                                                 const struct configuration_settings *settings, void **data,
+                                                 size_t *len);
+
 /* replica_open.c */
+struct configuration_settings replica_own_settings(const struct replica *r);
 void replica_start_core(struct replica *r);
 
 /* replica_send.c */

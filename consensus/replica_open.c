@@ -60,7 +60,7 @@ static enum replica_status check_config(struct replica_config *c, const char **e
     if (c->rho_ppm > 100000) {
         return fail(error, REPLICA_CONFIG, "the bound on clock rate errors must be 1 to 100000 ppm");
     }
-    if (c->n_servers == 0 || c->n_servers > REPLICA_SERVERS_MAX) {
+    if ((c->n_servers == 0 && !c->join) || c->n_servers > REPLICA_SERVERS_MAX) {
         return fail(error, REPLICA_CONFIG, "a cluster has 1 to %u members", REPLICA_SERVERS_MAX);
     }
     return REPLICA_OK;
@@ -71,7 +71,7 @@ static enum replica_status open_slots(struct replica *r, const char **error)
     const enum slots_status status = slots_open(r->env, &r->slots, &r->state, error);
 
     if (status == SLOTS_EMPTY) {
-        r->state = (struct slots_state){.id = r->config.id, .term = 1};
+        r->state = (struct slots_state){.id = r->config.id, .term = r->config.join ? 0 : 1};
         memcpy(r->state.cluster, r->config.cluster, sizeof r->state.cluster);
         do {
             r->state.incarnation = r->env->ops->random(r->env);
@@ -100,17 +100,17 @@ static enum replica_status open_slots(struct replica *r, const char **error)
     return REPLICA_OK;
 }
 
-static struct configuration_settings own_settings(const struct replica *r)
+struct configuration_settings replica_own_settings(const struct replica *r)
 {
     return (struct configuration_settings){r->config.election_timeout_ms, r->config.heartbeat_ms, r->config.rho_ppm,
-                                           CONFIGURATION_FEATURE_LEVEL};
+                                           CONFIGURATION_FEATURE_LEVEL, r->next_id};
 }
 
 /* Leases and elections rest on values that all nodes share: those of the newest configuration in the log. */
 static enum replica_status check_settings(struct replica *r, const char **error)
 {
     struct configuration_settings theirs;
-    const struct configuration_settings own = own_settings(r);
+    const struct configuration_settings own = replica_own_settings(r);
     void *data;
     size_t len;
     uint64_t index = wal_last(r->wal);
@@ -126,6 +126,7 @@ static enum replica_status check_settings(struct replica *r, const char **error)
     }
     const bool ok = configuration_check(data, len, REPLICA_SERVERS_MAX, REPLICA_ADDRESS_MAX, &theirs);
     free(data);
+    r->next_id = ok ? theirs.next_id : 0;
     if (!ok) {
         return fail(error, REPLICA_CORRUPT, "the configuration at entry %llu is not understood: run the version that "
                     "wrote it", (unsigned long long)index);
@@ -145,40 +146,28 @@ static enum replica_status check_settings(struct replica *r, const char **error)
 /* Entry 1 of a new directory: the initial configuration, byte-equal on all members. */
 static enum replica_status bootstrap(struct replica *r, const char **error)
 {
-    struct raft_configuration conf;
-    struct raft_buffer buf;
-    enum replica_status result = REPLICA_OK;
+    struct configuration_settings settings = replica_own_settings(r);
+    void *data;
+    size_t len;
+    enum replica_status status;
 
-    raft_configuration_init(&conf);
     for (unsigned i = 0; i < r->config.n_servers; i++) {
-        const struct replica_server *s = &r->config.servers[i];
-        if (raft_configuration_add(&conf, s->id, s->address, s->voter ? RAFT_VOTER : RAFT_STANDBY) != 0) {
-            raft_configuration_close(&conf);
-            return fail(error, REPLICA_CONFIG, "member %llu is listed twice, or its address is", (unsigned long long)s->id);
-        }
+        settings.next_id = r->config.servers[i].id >= settings.next_id ? r->config.servers[i].id + 1 : settings.next_id;
     }
-    if (raft_configuration_encode(&conf, &buf) != 0) {
-        raft_configuration_close(&conf);
-        return fail(error, REPLICA_NO_MEMORY, "out of memory");
+    status = replica_configuration_encode(r->config.servers, r->config.n_servers, &settings, &data, &len);
+    if (status == REPLICA_CONFIG) {
+        return fail(error, status, "a member is listed twice, or its address is");
     }
-    raft_configuration_close(&conf);
-    const size_t len = buf.len + CONFIGURATION_SETTINGS_BYTES;
-    uint8_t *data = malloc(len);
-    if (data == NULL) {
-        raft_free(buf.base);
-        return fail(error, REPLICA_NO_MEMORY, "out of memory");
+    if (status != REPLICA_OK) {
+        return fail(error, status, "out of memory");
     }
-    memcpy(data, buf.base, buf.len);
-    raft_free(buf.base);
-    const struct configuration_settings settings = own_settings(r);
-    configuration_settings_encode(&settings, data + len - CONFIGURATION_SETTINGS_BYTES);
     const struct wal_entry entry = {.index = 1, .term = 1, .type = WAL_CHANGE, .data = data, .len = len};
     if (wal_append(r->wal, &entry, 1) != WAL_OK) {
-        result = fail(error, REPLICA_IO, "can't write the first log entry");
+        status = fail(error, REPLICA_IO, "can't write the first log entry");
     }
     free(data);
     wal_flush(r->wal);
-    return result;
+    return status;
 }
 
 static enum replica_status open_wal(struct replica *r, const char **error)
@@ -301,7 +290,7 @@ void replica_start_core(struct replica *r)
         r->state.term++;
         r->state.vote = r->config.id;
     }
-    r->state.starts++;
+    r->state.starts += n > 0; /* a joining node has not run before it holds an entry */
     if (slots_write(r->slots, &r->state) != SLOTS_OK) {
         replica_fail_stop(r, "writing term and vote failed", "check the disk, then start this node again");
     } else {
@@ -393,7 +382,7 @@ enum replica_status replica_open(struct env *env, const struct replica_config *c
         status = open_core(r, error);
     }
     if (status == REPLICA_OK) {
-        if (wal_last(r->wal) == 0) {
+        if (wal_last(r->wal) == 0 && !r->config.join) {
             status = bootstrap(r, error); /* replica_persisted_cb starts the core */
         } else {
             replica_start_core(r);

@@ -310,6 +310,9 @@ bool replica_receive(struct replica *r, uint64_t from, uint64_t connection, cons
         return false;
     }
     struct replica_peer *peer = replica_peer_by_id(r, from);
+    if (peer == NULL && r->started && r->n_servers == 0) {
+        peer = replica_peer_add(r, from); /* this node joins: it knows nobody yet */
+    }
     if (r->dead || !r->started || peer == NULL || connection < peer->connection) {
         return true; /* dropped, as the network may */
     }
