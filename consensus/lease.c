@@ -42,26 +42,43 @@ static struct lease_peer *peer_of(struct lease *l, uint64_t id)
 
 /* --- Members -------------------------------------------------------------------------------------------------------- */
 
+/* A place for a new member: a free one, else that of the removed server whose grant ends first. */
+static struct lease_peer *take_place(struct lease *l)
+{
+    struct lease_peer *p = NULL;
+
+    if (l->n_peers < LEASE_PEERS_MAX) {
+        return &l->peers[l->n_peers++];
+    }
+    for (unsigned i = 0; i < l->n_peers; i++) {
+        if (!l->peers[i].member && (p == NULL || l->peers[i].grant_until < p->grant_until)) {
+            p = &l->peers[i];
+        }
+    }
+    assert(p != NULL); /* there are twice as many places as members */
+    if (p->grant_until > l->gone_until) {
+        l->gone_until = p->grant_until;
+    }
+    return p;
+}
+
 void lease_members(struct lease *l, const uint64_t *ids, const bool *voters, unsigned n, bool self_votes)
 {
     l->self_votes = self_votes;
-    for (unsigned i = 0; i < l->n_peers; i++) {
-        l->peers[i].voter = false; /* a removed server keeps its place as long as it holds a grant */
+    for (unsigned i = 0; i < l->n_peers; i++) { /* a removed server keeps its place for the grant that it may hold */
+        struct lease_peer *p = &l->peers[i];
+        p->voter = false;
+        p->member = false;
+        for (unsigned k = 0; k < n; k++) {
+            p->member = p->member || ids[k] == p->id;
+        }
+        p->drifts = p->drifts && p->member;
     }
     for (unsigned i = 0; i < n; i++) {
         struct lease_peer *p = peer_of(l, ids[i]);
         if (p == NULL) {
-            unsigned slot = l->n_peers;
-            if (slot == LEASE_PEERS_MAX) { /* reuse the place of the one whose grant ended first */
-                slot = 0;
-                for (unsigned k = 1; k < l->n_peers; k++) {
-                    slot = l->peers[k].grant_until < l->peers[slot].grant_until ? k : slot;
-                }
-            } else {
-                l->n_peers++;
-            }
-            p = &l->peers[slot];
-            *p = (struct lease_peer){.id = ids[i]};
+            p = take_place(l);
+            *p = (struct lease_peer){.id = ids[i], .member = true};
         }
         p->voter = voters[i];
     }
@@ -162,7 +179,7 @@ void lease_echo(struct lease *l, uint64_t id, uint64_t connection, uint64_t stam
 {
     struct lease_peer *p = peer_of(l, id);
 
-    if (p == NULL || !l->leading || connection < p->connection) {
+    if (p == NULL || !p->member || !l->leading || connection < p->connection) {
         return;
     }
     if (connection > p->connection) { /* what was received over an earlier connection may be lost with a restart */
@@ -253,7 +270,7 @@ uint64_t lease_grant(struct lease *l, uint64_t id, uint64_t commit, uint64_t now
     const uint64_t length = lease_grant_length(l);
 
     *instant = 0;
-    if (p == NULL || p->echo_us == 0) {
+    if (p == NULL || !p->member || p->echo_us == 0) {
         return 0;
     }
     *instant = p->echo_instant;
@@ -272,7 +289,7 @@ uint64_t lease_grant(struct lease *l, uint64_t id, uint64_t commit, uint64_t now
 
 uint64_t lease_exposed(const struct lease *l, uint64_t commit, uint64_t now)
 {
-    uint64_t exposed = commit;
+    uint64_t exposed = l->gone_until > now ? 0 : commit;
 
     for (unsigned i = 0; i < l->n_peers; i++) {
         const struct lease_peer *p = &l->peers[i];
@@ -285,7 +302,7 @@ uint64_t lease_exposed(const struct lease *l, uint64_t commit, uint64_t now)
 
 uint64_t lease_next_grant_end(const struct lease *l, uint64_t now)
 {
-    uint64_t next = UINT64_MAX;
+    uint64_t next = l->gone_until > now ? l->gone_until : UINT64_MAX;
 
     for (unsigned i = 0; i < l->n_peers; i++) {
         if (l->peers[i].grant_until > now && l->peers[i].grant_until < next) {
@@ -297,7 +314,7 @@ uint64_t lease_next_grant_end(const struct lease *l, uint64_t now)
 
 uint64_t lease_grants_end(const struct lease *l)
 {
-    uint64_t last = 0;
+    uint64_t last = l->gone_until;
 
     for (unsigned i = 0; i < l->n_peers; i++) {
         last = l->peers[i].grant_until > last ? l->peers[i].grant_until : last;

@@ -10,7 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LEASE_PEERS_MAX 15u
+/* Members, and removed ones as long as they hold a grant. */
+#define LEASE_PEERS_MAX 30u
 
 struct lease_config {
     uint64_t timeout_us; /* T */
@@ -36,7 +37,7 @@ const char *lease_off_name(enum lease_off off);
 struct lease_peer {
     /* private */
     uint64_t id;
-    bool voter;
+    bool member, voter;
     uint64_t stamp;        /* largest stamp it echoed after its core accepted the frame, in this term */
     uint64_t echo_instant; /* its newest echo: its own instant ... */
     uint64_t echo_us;      /* ... and when that arrived; 0: none in this term and connection */
@@ -53,6 +54,7 @@ struct lease {
     struct lease_config config;
     struct lease_peer peers[LEASE_PEERS_MAX];
     unsigned n_peers;
+    uint64_t gone_until; /* a removed holder whose place was needed has its grant until then */
     bool self_votes;
     bool leading;
     bool transfer;

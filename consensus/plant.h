@@ -16,7 +16,9 @@ enum plant {
     PLANT_STALE_READ,      /* reads are not confirmed by a round of echoes */
     PLANT_STALE_LEASE,     /* a leader reads from memory without looking whether its lease still runs (jepsen/) */
     PLANT_LOST_TRUNCATE,   /* a completed write is reported for entries that were replaced while it ran */
-    PLANT_LOST_EXPIRY      /* the cluster time of a node that was restarted stands still (jepsen/) */
+    PLANT_LOST_EXPIRY,     /* the cluster time of a node that was restarted stands still (jepsen/) */
+    PLANT_CHANGE_ROLLBACK, /* a rolled-back change takes the committed one before it along */
+    PLANT_TWO_CHANGES      /* a change is proposed before the one before it is committed */
 };
 
 #ifdef LOCKSTEP_PLANT

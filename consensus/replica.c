@@ -82,7 +82,7 @@ void replica_fail_stop(struct replica *r, const char *what, const char *advice)
 struct replica_peer *replica_peer_by_id(struct replica *r, uint64_t id)
 {
     for (unsigned i = 0; i < r->n_peers; i++) {
-        if (r->peers[i].id == id) {
+        if (id != 0 && r->peers[i].id == id) { /* 0 marks a free place */
             return &r->peers[i];
         }
     }
@@ -113,17 +113,20 @@ struct replica_peer *replica_peer_add(struct replica *r, uint64_t id)
     return peer;
 }
 
-/* Give up the places of servers that are not in the configuration any more; their votes and echoes count no longer. */
+/* Give up the places of servers that are not in the configuration any more; their votes and echoes count no longer. A
+ * leader that this log does not know of yet keeps its place: it is being answered. */
 static void drop_peers(struct replica *r, const struct raft_configuration *conf)
 {
+    const uint64_t leader = replica_current_leader(r);
+
     for (unsigned i = 0; i < r->n_peers; i++) {
-        bool member = false;
+        bool member = r->peers[i].id != 0 && r->peers[i].id == leader;
+        r->peers[i].voter = false;
         for (unsigned k = 0; k < conf->n; k++) {
             member = member || conf->servers[k].id == r->peers[i].id;
         }
         if (!member) {
             r->peers[i].id = 0;
-            r->peers[i].voter = false;
             r->peers[i].pull = 0;
             replica_peer_forget(&r->peers[i]);
         }
@@ -139,9 +142,7 @@ void replica_refresh_servers(struct replica *r)
     r->n_servers = conf->n;
     r->n_voters = 0;
     r->is_voter = false;
-    if (conf->n > 0) { /* a joining node keeps whom it heard from */
-        drop_peers(r, conf);
-    }
+    drop_peers(r, conf);
     for (unsigned i = 0; i < conf->n; i++) {
         const struct raft_server *s = &conf->servers[i];
         const bool voter = s->role == RAFT_VOTER;

@@ -198,6 +198,8 @@ struct replica_info {
     uint64_t wal_segments, wal_disk_bytes;
     uint64_t starts;
     uint64_t next_id; /* lowest id that was never used */
+    uint64_t configuration_index; /* log index of `servers` ... */
+    bool configuration_committed; /* ... and whether this node knows it to be committed */
     unsigned n_servers;
     struct replica_server servers[REPLICA_SERVERS_MAX];
     struct replica_peer_info peers[REPLICA_SERVERS_MAX]; /* same order; own entry has connected = true */

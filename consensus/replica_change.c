@@ -167,6 +167,9 @@ enum replica_status replica_change(struct replica *r, enum replica_change_kind k
     if (r->dead || !replica_is_leader(r)) {
         return REPLICA_NOT_LEADER;
     }
+    if (PLANT(PLANT_TWO_CHANGES)) {
+        r->core.configuration_uncommitted_index = 0;
+    }
     if (r->core.configuration_uncommitted_index != 0 || r->transfer_deadline_us != 0 || raft_transferee(&r->core) != 0) {
         *why = "another change or a transfer of leadership is under way: try again";
         return REPLICA_BUSY;
@@ -185,7 +188,7 @@ enum replica_status replica_change(struct replica *r, enum replica_change_kind k
     const enum replica_status encoded =
         replica_configuration_encode(servers, n, &settings, &entry.buf.base, &entry.buf.len);
     if (encoded != REPLICA_OK) {
-        *why = "an address is in use by another member";
+        *why = encoded == REPLICA_CONFIG ? "the address is in use by another member" : "out of memory";
         return encoded;
     }
     entry.batch = entry.buf.base;

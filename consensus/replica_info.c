@@ -119,6 +119,9 @@ void replica_info(struct replica *r, struct replica_info *info)
         .wal_disk_bytes = stats.disk_bytes,
         .starts = r->state.starts,
         .next_id = r->next_id,
+        .configuration_index = r->core.configuration_uncommitted_index != 0 ? r->core.configuration_uncommitted_index
+                                                                            : r->core.configuration_committed_index,
+        .configuration_committed = r->core.configuration_uncommitted_index == 0,
         .n_servers = r->n_servers,
     };
     replica_lease_info(r, now_us, info);

@@ -109,7 +109,7 @@ struct replica {
     struct replica_link {
         uint64_t id;
         bool connected;
-    } links[REPLICA_SERVERS_MAX]; /* as last told: a link may come up before its server is known here */
+    } links[REPLICA_PEERS_MAX]; /* as last told: a link may come up before its server is known here */
     unsigned n_links;
     struct replica_server servers[REPLICA_SERVERS_MAX]; /* the newest configuration */
     unsigned n_servers;

@@ -80,6 +80,31 @@ static void append_piece(struct replica *r, const struct replica_peer *peer, con
     }
 }
 
+/* The core remembers one change that may not be committed, and the configuration before it. A follower may hold two that it
+ * has not applied yet; a rollback of the second would then go back behind the first. But a leader proposes a change only
+ * after the one before is committed: if its log, which agrees with ours up to `prev_index`, has a further one after that,
+ * the one before is final. */
+static void settle_change(struct replica *r, uint64_t prev_index, uint64_t prev_term)
+{
+    struct raft_event event = {.type = RAFT_CONFIGURATION};
+    struct raft_buffer buf;
+    const uint64_t index = r->core.configuration_uncommitted_index;
+
+    if (index == 0 || index > prev_index || prev_index > wal_last(r->wal) ||
+        wal_term_of(r->wal, prev_index) != prev_term || PLANT(PLANT_CHANGE_ROLLBACK)) {
+        return;
+    }
+    int rv = raft_configuration_encode(&r->core.configuration, &buf);
+    if (rv == 0) {
+        rv = raft_configuration_decode(&buf, &event.configuration.conf);
+        raft_free(buf.base);
+    }
+    event.configuration.index = index;
+    if (rv != 0 || replica_step(r, &event, REPLICA_FROM_CALLER) != 0) {
+        replica_fail_stop(r, "a configuration could not be copied", "give this node more memory");
+    }
+}
+
 /* Split so that a configuration change is the first entry of its piece: the core records the index of the first new
  * entry as the change's, and could not roll back otherwise. */
 static void append_pieces(struct replica *r, const struct replica_peer *peer, const struct message *m,
@@ -96,6 +121,12 @@ static void append_pieces(struct replica *r, const struct replica_peer *peer, co
         }
         if (end > n) {
             end = n;
+        }
+        if (at < n && entries[at].type == WAL_CHANGE && prev_index + 1 > r->core.configuration_uncommitted_index) {
+            settle_change(r, prev_index, prev_term);
+        }
+        if (r->dead) {
+            return;
         }
         append_piece(r, peer, m, entries + at, prev_index, prev_term, end - at);
         if (end > at) {
@@ -133,6 +164,12 @@ static void refuse_append(struct replica *r, struct replica_peer *peer, const st
     (void)replica_send(r, peer, &out);
 }
 
+static bool same_settings(const struct replica *r, const struct configuration_settings *s)
+{
+    return s->election_timeout_ms == r->config.election_timeout_ms && s->heartbeat_ms == r->config.heartbeat_ms &&
+           s->rho_ppm == r->config.rho_ppm && s->feature_level <= CONFIGURATION_FEATURE_LEVEL;
+}
+
 static void receive_append(struct replica *r, struct replica_peer *peer, const struct message *m)
 {
     unsigned n = m->append.n_entries;
@@ -153,6 +190,14 @@ static void receive_append(struct replica *r, struct replica_peer *peer, const s
                                  &settings)) {
             replica_log(r, 0, "a configuration from node %llu is not understood: run the same version on all nodes",
                         (unsigned long long)peer->id);
+            n = i;
+            break;
+        }
+        if (r->entries[i].type == WAL_CHANGE && !same_settings(r, &settings)) {
+            replica_log(r, 0, "the cluster of node %llu runs with election-timeout %u, heartbeat %u and clock-rate-error "
+                        "%u: leases are only safe if all nodes agree; start this node with the cluster's values",
+                        (unsigned long long)peer->id, settings.election_timeout_ms, settings.heartbeat_ms,
+                        settings.rho_ppm);
             n = i;
             break;
         }
@@ -302,6 +347,15 @@ static void receive_echo(struct replica *r, struct replica_peer *peer, const str
 
 /* --- Dispatch ----------------------------------------------------------------------------------------------------- */
 
+/* A server that is not in this log's newest configuration may have been added since: this node may be joining, or have
+ * been away. Its entries are a leader's, and its votes are needed if the others are down. A removed server, whose id is
+ * below the next free one, gets no answer. (Thesis 4.1 and 4.2.3.) */
+static bool may_listen_to(const struct replica *r, uint64_t from, const struct message *m)
+{
+    return from != r->config.id && from != 0 && m->term >= r->core.current_term &&
+           (m->type == MESSAGE_APPEND || (m->type == MESSAGE_VOTE && from >= r->next_id));
+}
+
 bool replica_receive(struct replica *r, uint64_t from, uint64_t connection, const void *frame, size_t len)
 {
     struct message m;
@@ -310,8 +364,8 @@ bool replica_receive(struct replica *r, uint64_t from, uint64_t connection, cons
         return false;
     }
     struct replica_peer *peer = replica_peer_by_id(r, from);
-    if (peer == NULL && r->started && r->n_servers == 0) {
-        peer = replica_peer_add(r, from); /* this node joins: it knows nobody yet */
+    if (peer == NULL && r->started && may_listen_to(r, from, &m)) {
+        peer = replica_peer_add(r, from);
     }
     if (r->dead || !r->started || peer == NULL || connection < peer->connection) {
         return true; /* dropped, as the network may */
@@ -362,7 +416,9 @@ void replica_peer_state(struct replica *r, uint64_t id, bool connected)
     while (k < r->n_links && r->links[k].id != id) {
         k++;
     }
-    if (k < REPLICA_SERVERS_MAX) {
+    if (!connected && k < r->n_links) {
+        r->links[k] = r->links[--r->n_links];
+    } else if (connected && k < REPLICA_PEERS_MAX) {
         r->links[k] = (struct replica_link){id, connected};
         r->n_links = k == r->n_links ? k + 1 : r->n_links;
     }

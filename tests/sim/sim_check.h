@@ -15,7 +15,15 @@ struct sim_applied {
     uint64_t replies; /* hash over the replies, 0 if nobody listened */
 };
 
+struct sim_committed_servers {
+    uint64_t index, hash;
+};
+
+#define SIM_CONFIGURATIONS_MAX 256u
+
 struct sim_check {
+    struct sim_committed_servers configurations[SIM_CONFIGURATIONS_MAX]; /* committed, by index */
+    unsigned n_configurations;
     struct sim_world *world;
     struct sim_applied *committed; /* by index; content 0: not known */
     uint64_t committed_n, committed_capacity;
@@ -50,5 +58,8 @@ struct sim_progress {
 };
 void sim_check_progress(struct sim_check *check, unsigned node, const struct replica_info *info,
                         struct sim_progress *before);
+
+/* One committed configuration per index, and nobody who has applied it uses an older one. (sim_members.c) */
+void sim_check_configuration(struct sim_check *check, unsigned node, const struct replica_info *info);
 
 #endif

@@ -128,6 +128,11 @@ void sim_cluster_init(struct sim_cluster *cluster, const struct sim_options *opt
     cluster->random = sim_random_fork(&cluster->world.random, 1);
     cluster->clock_spread_ms = 250;
     cluster->n_nodes = net.n_nodes = draw_nodes(cluster);
+    cluster->n_members = options->n_members != 0 ? options->n_members : cluster->n_nodes;
+    if (options->n_nodes == 0 && !options->plain && sim_random_chance(&cluster->random, 250000)) {
+        cluster->n_members = (unsigned)sim_random_range(&cluster->random, 1, 4);
+        cluster->n_nodes = net.n_nodes = SIM_NODES_MAX;
+    }
     assert(cluster->n_nodes <= SIM_NODES_MAX);
     sim_check_init(&cluster->check, &cluster->world);
     cluster->check.clock_ahead_max_ms = (int64_t)cluster->clock_spread_ms + 100;
@@ -137,10 +142,11 @@ void sim_cluster_init(struct sim_cluster *cluster, const struct sim_options *opt
         cluster->servers[i] = (struct replica_server){.id = i + 1, .voter = true};
         snprintf(cluster->servers[i].address, sizeof cluster->servers[i].address, "node%u", i + 1);
     }
-    config.replica.servers = cluster->servers;
-    config.replica.n_servers = cluster->n_nodes;
     memset(config.replica.cluster, 7, sizeof config.replica.cluster);
     for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        config.replica.join = i >= cluster->n_members;
+        config.replica.servers = config.replica.join ? NULL : cluster->servers;
+        config.replica.n_servers = config.replica.join ? 0 : cluster->n_members;
         sim_node_init(&cluster->nodes[i], i, &config, &cluster->world, &cluster->net, &cluster->check);
         draw_clock(cluster, &cluster->nodes[i].clock);
         cluster->restarts[i] = (struct sim_task){.data = &cluster->nodes[i], .cb = restart_fire_cb};
@@ -235,15 +241,37 @@ bool sim_cluster_has_leader(struct sim_cluster *cluster, void *unused)
     return sim_cluster_leader(cluster) >= 0;
 }
 
+bool sim_cluster_is_member(const struct sim_cluster *cluster, unsigned node)
+{
+    const int leader = sim_cluster_leader(cluster);
+    struct replica_info info;
+
+    if (leader < 0) {
+        return node < cluster->n_members;
+    }
+    replica_info(cluster->nodes[leader].replica, &info);
+    for (unsigned i = 0; i < info.n_servers; i++) {
+        if (info.servers[i].id == node + 1) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool sim_cluster_is_converged(struct sim_cluster *cluster, void *unused)
 {
     const struct sim_node *first = NULL;
+    unsigned members = 0;
     unsigned up = 0;
 
     (void)unused;
     for (unsigned i = 0; i < cluster->n_nodes; i++) {
         const struct sim_node *node = &cluster->nodes[i];
 
+        if (!sim_cluster_is_member(cluster, i)) {
+            continue;
+        }
+        members++;
         if (node->state != SIM_NODE_UP) {
             continue;
         }
@@ -255,7 +283,7 @@ bool sim_cluster_is_converged(struct sim_cluster *cluster, void *unused)
             return false;
         }
     }
-    return up > cluster->n_nodes / 2 && replica_applied(first->replica) >= cluster->check.highest_applied &&
+    return up > members / 2 && replica_applied(first->replica) >= cluster->check.highest_applied &&
            replica_applied(first->replica) >= cluster->check.acknowledged;
 }
 
@@ -326,7 +354,8 @@ static bool lifetimes_are_over(struct sim_cluster *cluster, void *unused)
 {
     (void)unused;
     for (unsigned i = 0; i < cluster->n_nodes; i++) {
-        if (cluster->nodes[i].state == SIM_NODE_UP && store_keys_with_deadline(cluster->nodes[i].store) > 0) {
+        if (sim_cluster_is_member(cluster, i) && cluster->nodes[i].state == SIM_NODE_UP &&
+            store_keys_with_deadline(cluster->nodes[i].store) > 0) {
             return false;
         }
     }

@@ -8,6 +8,7 @@
 struct sim_options {
     uint64_t seed;
     unsigned n_nodes;     /* 0: drawn from the seed */
+    unsigned n_members;   /* of them in the first configuration, the others wait to be added; 0: all, or drawn */
     uint64_t duration_us; /* of the time with faults */
     bool verbose;
     bool plain; /* default settings instead of drawn ones: for scenarios */
@@ -23,6 +24,7 @@ struct sim_cluster {
     struct sim_node nodes[SIM_NODES_MAX];
     struct sim_task restarts[SIM_NODES_MAX];
     unsigned n_nodes;
+    unsigned n_members; /* at first */
     struct sim_random random;
     struct replica_server servers[SIM_NODES_MAX];
     uint64_t election_timeout_us;
@@ -51,6 +53,9 @@ int sim_cluster_leader(const struct sim_cluster *cluster);
 bool sim_cluster_has_leader(struct sim_cluster *cluster, void *unused);
 /* All nodes that are up are at the same index with the same content, and most are up. */
 bool sim_cluster_is_converged(struct sim_cluster *cluster, void *unused);
+
+/* Is it in the newest configuration of the leader? Without a leader: was it at first? */
+bool sim_cluster_is_member(const struct sim_cluster *cluster, unsigned node);
 
 /* Cut `node` off: in, out, or both ways. */
 void sim_cluster_isolate(struct sim_cluster *cluster, unsigned node, bool in, bool out);

@@ -14,7 +14,7 @@
 
 #include "tests/sim/sim_world.h"
 
-#define SIM_NODES_MAX 7u
+#define SIM_NODES_MAX 9u
 
 struct sim_link;
 

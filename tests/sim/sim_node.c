@@ -243,6 +243,7 @@ static void node_look(struct sim_node *node)
         node->info_countdown = INFO_EVERY;
         replica_info(node->replica, &info);
         sim_check_progress(node->check, node->position, &info, &node->progress);
+        sim_check_configuration(node->check, node->position, &info);
     }
 }
 
@@ -255,6 +256,7 @@ void sim_node_changed(struct sim_node *node)
         sim_world_log(node->world, "node %u is %s of term %" PRIu64 ", leader %" PRIu64, node->position + 1,
                       replica_role_name(info.role), info.term, info.leader);
         sim_check_progress(node->check, node->position, &info, &node->progress);
+        sim_check_configuration(node->check, node->position, &info);
     }
 }
 
@@ -453,6 +455,23 @@ void sim_node_transfer(struct sim_node *node, uint64_t id)
     status = replica_transfer(node->replica, id);
     sim_world_log(node->world, "node %u is asked to hand over: %s", node->position + 1, replica_strerror(status));
     node_after_event(node);
+}
+
+enum replica_status sim_node_change(struct sim_node *node, enum replica_change_kind kind, uint64_t id,
+                                    const char *address)
+{
+    const char *why = "";
+    enum replica_status status;
+
+    if (node->state != SIM_NODE_UP || sim_node_is_paused(node)) {
+        return REPLICA_NOT_LEADER;
+    }
+    node->in_event = true;
+    status = replica_change(node->replica, kind, id, address, &why);
+    sim_world_log(node->world, "node %u is asked: %s node %" PRIu64 ": %s %s", node->position + 1,
+                  replica_change_name(kind), id, replica_strerror(status), why);
+    node_after_event(node);
+    return status;
 }
 
 bool sim_node_leads(const struct sim_node *node)

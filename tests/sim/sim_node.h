@@ -138,6 +138,9 @@ void sim_node_frame(struct sim_node *node, struct sim_frame *frame);
 void sim_node_peer_state(struct sim_node *node, unsigned peer, bool connected);
 /* Ask it to hand leadership to node `id`; 0: to any. */
 void sim_node_transfer(struct sim_node *node, uint64_t id);
+/* Ask it to change the configuration. */
+enum replica_status sim_node_change(struct sim_node *node, enum replica_change_kind kind, uint64_t id,
+                                    const char *address);
 bool sim_node_leads(const struct sim_node *node);
 
 #endif

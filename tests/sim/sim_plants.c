@@ -23,6 +23,9 @@ const struct sim_plant sim_plants[] = {
     {"expose-early", PLANT_EXPOSE_EARLY, "writes are shown before all grantees have received them", NULL},
     {"transfer-early", PLANT_TRANSFER_EARLY, "leadership is handed over while grants are out", "transfer-under-grant"},
     {"lease-after-transfer", PLANT_LEASE_AFTER_TRANSFER, "the lease is kept after leadership was offered", NULL},
+    {"change-rollback", PLANT_CHANGE_ROLLBACK, "a rolled-back change takes the committed one before it along",
+     "member-rollback"},
+    {"two-changes", PLANT_TWO_CHANGES, "a change is proposed before the one before it is committed", "member-two"},
     {NULL, 0, NULL, NULL},
 };
 

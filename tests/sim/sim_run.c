@@ -6,16 +6,21 @@
 #include <string.h>
 
 #include "tests/sim/sim_fault.h"
+#include "tests/sim/sim_members.h"
 
 static void run_random(struct sim_cluster *cluster, struct sim_run_result *result)
 {
     struct sim_faults faults;
+    struct sim_members members;
 
     sim_faults_init(&faults, cluster);
+    sim_members_init(&members, cluster);
     sim_cluster_start_all(cluster);
     sim_workload_start(&cluster->workload);
     sim_faults_start(&faults);
+    sim_members_start(&members);
     sim_cluster_run(cluster, cluster->options.duration_us);
+    sim_members_stop(&members);
     sim_faults_stop(&faults);
     result->faults = faults.inflicted;
 }
@@ -62,6 +67,7 @@ void sim_run(const struct sim_options *options, const struct sim_scenario *scena
     }
     memset(result, 0, sizeof *result);
     own.plain = scenario != NULL;
+    own.n_members = scenario != NULL ? sim_members_at_first(scenario) : own.n_members;
     own.n_nodes = own.n_nodes == 0 && scenario != NULL ? scenario->n_nodes : own.n_nodes;
     sim_cluster_init(cluster, &own);
     if (scenario != NULL) {

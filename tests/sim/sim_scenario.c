@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "tests/sim/sim_members.h"
+
 #define MS 1000u
 #define SECOND 1000000u
 #define LEADER_WITHIN (5u * SECOND)
@@ -653,6 +655,14 @@ const struct sim_scenario sim_scenarios[] = {
     {"stalled-leader", "the leader's process is stalled, then goes on", 3, stalled_leader},
     {"chaos", "frames are lost, doubled and reordered", 3, chaos},
     {"late-frames", "frames of old connections arrive after those of newer ones", 3, late_frames},
+    {"member-add", "a node with an empty disk is added, promoted, and one of the old ones dies", 4, sim_member_add},
+    {"member-rolling", "all nodes are replaced, one after the other", 6, sim_member_rolling},
+    {"member-leader", "the leader hands over and is removed", 4, sim_member_leader},
+    {"member-returns", "a removed node that has not heard of it comes back and disturbs nobody", 4, sim_member_returns},
+    {"member-away", "a voter was away while all others were replaced: its leader is unknown to it", 5, sim_member_away},
+    {"member-rollback", "a change is rolled back, not the committed one before it", 7, sim_member_rollback},
+    {"member-two", "changes are proposed one right after the other, while the leader is cut off", 8, sim_member_two},
+    {"member-one", "from one node to three and back", 3, sim_member_one},
     {0},
 };
 
