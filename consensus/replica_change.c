@@ -8,7 +8,8 @@
 
 #include "consensus/replica_internal.h"
 
-/* A learner this close to the end of the log may become a voter. */
+/* A learner this close to the end of the log may become a voter. It also has to hold the entry that added it: a node whose
+ * log does not name it can't vote. */
 #define CAUGHT_UP_ENTRIES 1024u
 
 static struct replica_server *find(struct replica_server *servers, unsigned n, uint64_t id)
@@ -77,7 +78,7 @@ static enum replica_status promote(struct replica *r, struct replica_server *ser
         return refuse(why, "it is a voter already");
     }
     if (!is_healthy(r, server->id) || raft_match_index(&r->core, server->id, &match) != 0 ||
-        match + CAUGHT_UP_ENTRIES < wal_last(r->wal)) {
+        match < r->core.configuration_committed_index || match + CAUGHT_UP_ENTRIES < wal_last(r->wal)) {
         return refuse(why, "it has not caught up with the log yet: wait until its lag is small, then promote it");
     }
     server->voter = true;

@@ -82,6 +82,7 @@ struct replica {
     struct lease lease;
     struct grant grant;
     uint64_t start_us;
+    uint64_t heard_us; /* last AppendEntries of the current leader */
     uint64_t vote_guard_us;  /* no vote request is heard before this instant ... */
     uint64_t stand_guard_us; /* ... and no election started */
     uint64_t timeout_now_term; /* term of the last TimeoutNow taken, 0: none */

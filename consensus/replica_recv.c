@@ -217,6 +217,7 @@ static void receive_append(struct replica *r, struct replica_peer *peer, const s
     if (r->dead || !follows(r, peer->id, m->term)) {
         return;
     }
+    r->heard_us = r->env->ops->now_us(r->env);
     replica_lease_receive(r, peer, &m->append);
     if (m->append.stamp != 0) {
         send_echo(r, peer, m->append.stamp, true);
@@ -259,7 +260,30 @@ static bool promise_has_ended(const struct replica *r)
 {
     const uint64_t now_ms = r->env->ops->now_us(r->env) / 1000;
 
-    return r->core.state == RAFT_FOLLOWER && now_ms >= r->core.election_timer_start + r->core.election_timeout;
+    /* The core winds the timer of a learner up again and again. */
+    const uint64_t since = r->is_voter ? r->core.election_timer_start : (r->heard_us + 999) / 1000;
+
+    return r->core.state == RAFT_FOLLOWER && now_ms >= since + r->core.election_timeout;
+}
+
+/* Whose votes count is the candidate's to know: a learner may have been promoted by an entry that it has not got, and its
+ * vote may be the one that is missing. The core asks the local configuration; so that says yes for the moment. */
+static void step_vote(struct replica *r, struct raft_message *message)
+{
+    struct raft_server *self = NULL;
+    int role = RAFT_VOTER;
+
+    for (unsigned i = 0; i < r->core.configuration.n; i++) {
+        if (r->core.configuration.servers[i].id == r->config.id) {
+            self = &r->core.configuration.servers[i];
+            role = self->role;
+            self->role = RAFT_VOTER;
+        }
+    }
+    receive_core(r, message);
+    if (self != NULL && !r->dead) {
+        self->role = role;
+    }
 }
 
 static void receive_vote(struct replica *r, struct replica_peer *peer, const struct message *m)
@@ -277,7 +301,7 @@ static void receive_vote(struct replica *r, struct replica_peer *peer, const str
                                                       .disrupt_leader =
                                                           m->vote.disrupt_leader || promise_has_ended(r),
                                                       .pre_vote = m->vote.pre_vote};
-    receive_core(r, &message);
+    step_vote(r, &message);
 }
 
 static void receive_vote_result(struct replica *r, struct replica_peer *peer, const struct message *m)
