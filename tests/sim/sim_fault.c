@@ -119,7 +119,7 @@ static void jump_clock(struct sim_faults *faults, struct sim_fault *fault)
     static const int64_t jumps_ms[] = {3600000, -3600000, 86400000, -86400000, 5000, -5000, INT64_C(31536000000)};
     struct sim_cluster *cluster = faults->cluster;
 
-    if (cluster->n_nodes < 3) {
+    if (cluster->n_nodes < 3 || cluster->n_members < cluster->n_nodes) {
         return; /* the only clock there is can't be outvoted */
     }
     if (faults->broken_clock == 0) {
