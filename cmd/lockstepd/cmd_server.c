@@ -356,6 +356,10 @@ static const struct command lockstep_subcommands[] = {
     {"transfer", -2, ADMIN_FLAGS, "server", REDIS_VERSION,
      "Hand leadership to another node, the one that is furthest if none is named", "O(1)", "[<node-id>]", transfer_run,
      NULL},
+    {"member", -3, ADMIN_FLAGS, "server", REDIS_VERSION, "Change who belongs to the cluster, or list it", "O(1)",
+     "ADD|PROMOTE|DEMOTE|REMOVE|ADDRESS|LIST [id] [host:port[:peerport]]", run_lockstep_member, NULL},
+    {"join", 2, FAST_FLAGS, "server", REDIS_VERSION, "What a node has to know to join this cluster", "O(1)", "",
+     run_lockstep_join, NULL},
     {.name = NULL},
 };
 

@@ -89,6 +89,10 @@ void command_run(const struct command *command, struct call *call);
 /* The subcommand that argv[1] names; NULL if there is none. */
 const struct command *command_find_sub(const struct command *command, struct iovec name);
 
+/* cmd_member.c: subcommands of LOCKSTEP. */
+void run_lockstep_member(struct call *call);
+void run_lockstep_join(struct call *call);
+
 /* Replies. */
 void call_error(struct call *call, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void call_ok(struct call *call);

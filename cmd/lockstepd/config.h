@@ -30,6 +30,9 @@ struct config {
     char *cluster_name;                                /* mixed into the cluster uuid, default "lockstep" */
     struct config_member members[REPLICA_SERVERS_MAX]; /* the initial cluster, from `member ID HOST:PORT[:PEERPORT]` */
     unsigned n_members;                                /* 0: a single node of its own */
+    char *join;                                        /* HOST:PORT of a member to join; NULL: none */
+    bool joined;                                       /* set by join.c: joined_cluster holds */
+    unsigned char joined_cluster[16];
     uint32_t election_timeout_ms;                      /* default 300 */
     uint32_t heartbeat_ms;                             /* 0: a tenth of the election timeout */
     uint32_t clock_rate_error_ppm; /* bound on every node's clock rate error, default 10000 (1 %) */

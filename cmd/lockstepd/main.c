@@ -12,6 +12,7 @@
 #include <uv.h>
 
 #include "cmd/lockstepd/config.h"
+#include "cmd/lockstepd/join.h"
 #include "cmd/lockstepd/leave.h"
 #include "cmd/lockstepd/log.h"
 #include "cmd/lockstepd/node.h"
@@ -322,6 +323,11 @@ int main(int argc, char **argv)
     (void)signal(SIGPIPE, SIG_IGN);
     bool check_only = take_check_flag(&argc, argv);
     int code = read_config(&program.config, argc, argv);
+    char error[CONFIG_ERROR_MAX];
+    if (code == 0 && !check_only && !join_prepare(&program.config, 30, error)) {
+        fprintf(stderr, "lockstepd: %s\n", error);
+        code = EXIT_CONFIG;
+    }
     if (code == 0 && check_only) {
         printf("configuration is good\n");
     } else if (code == 0) {

@@ -38,7 +38,7 @@ struct node {
     uv_prepare_t turn_end;
     uv_timer_t cron; /* keeps the loop turning every 100 ms: clocks, disk space */
     unsigned handles; /* of turn_end and cron: open */
-    bool stopping;
+    bool stopping, servers_changed;
     uint64_t start_ms;
     uint64_t turn_us, idle_us, cpu_us; /* at the last turn end */
     uint64_t stall_last_us, stall_max_us, stall_max_cpu_us, stalls;
@@ -115,6 +115,12 @@ static void changed_cb(void *ctx)
     executor_changed(node->executor);
 }
 
+/* Possibly inside a frame's callback: the links follow at the end of the turn. */
+static void servers_changed_cb(void *ctx)
+{
+    ((struct node *)ctx)->servers_changed = true;
+}
+
 static void relieved_cb(void *ctx)
 {
     struct node *node = ctx;
@@ -164,6 +170,10 @@ static void turn_end_cb(uv_prepare_t *handle)
     if (!node->stopping) {
         executor_turn_end(node->executor);
         replica_turn_end(node->replica);
+        if (node->links != NULL) {
+            node_links_update(node->links, node->servers_changed);
+            node->servers_changed = false;
+        }
     }
 }
 
@@ -180,6 +190,10 @@ static void cron_cb(uv_timer_t *handle)
 static void derive_cluster(struct node *node)
 {
     const struct config *c = node->config;
+    if (c->joined) {
+        memcpy(node->cluster, c->joined_cluster, sizeof node->cluster);
+        return;
+    }
     XXH3_state_t *state = XXH3_createState();
     uint64_t ids[REPLICA_SERVERS_MAX];
     unsigned n = 0;
@@ -233,13 +247,14 @@ static int open_replica(struct node *node)
                        c->members[i].port);
         n++;
     }
-    if (n == 0) {
+    if (n == 0 && !c->joined) {
         servers[n].id = c->id;
         servers[n].voter = true;
         format_address(servers[n].address, sizeof servers[n].address, c->bind, c->peer_port, c->port);
         n++;
     }
     struct replica_config rc = {.id = c->id,
+                                .join = c->joined,
                                 .servers = servers,
                                 .n_servers = n,
                                 .election_timeout_ms = c->election_timeout_ms,
@@ -254,6 +269,7 @@ static int open_replica(struct node *node)
                                 .space_reserve_bytes = c->space_reserve_bytes,
                                 .fsm = &node->fsm,
                                 .changed = changed_cb,
+                                .servers_changed = servers_changed_cb,
                                 .ctx = node};
     memcpy(rc.cluster, node->cluster, sizeof rc.cluster);
     const enum replica_status status = replica_open(node->env, &rc, &node->replica, &error);

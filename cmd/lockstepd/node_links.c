@@ -16,11 +16,13 @@ struct wire_hello {
     uint64_t id, incarnation;
     uint64_t peer; /* who is meant; 0 if the answer to a connection */
     uint32_t election_timeout_ms, heartbeat_ms, rho_ppm, feature_level;
+    char address[128];   /* where the sender can be dialled, with NUL ... */
+    uint32_t peer_port, reserved2;
 };
-static_assert(sizeof(struct wire_hello) == 72, "wire format");
+static_assert(sizeof(struct wire_hello) == 208, "wire format");
 
 static const char hello_magic[8] = "LOCKSTEP";
-#define HELLO_VERSION 1u
+#define HELLO_VERSION 2u
 /* A frame holds one APPEND of one largest entry, or one forwarded command of that size. */
 #define FRAME_BYTES_MIN (80u * 1024 * 1024)
 
@@ -31,16 +33,57 @@ struct known_peer {
 struct node_links {
     struct node_links_config config;
     struct peers *peers;
-    struct known_peer known[REPLICA_SERVERS_MAX]; /* incarnations seen in this run */
+    struct known_peer known[2 * REPLICA_SERVERS_MAX]; /* incarnations seen in this run */
     unsigned n_known;
+    uint64_t linked[2 * REPLICA_SERVERS_MAX]; /* whom we dial */
+    unsigned n_linked;
+    struct stranger {
+        uint64_t id;
+        char host[128];
+        unsigned port;
+    } strangers[REPLICA_SERVERS_MAX]; /* to be dialled at the end of the turn: they know us, our log does not know them */
+    unsigned n_strangers;
+    bool listening;
     char why[160];
 };
+
+/* Addresses come from the configuration file where it names the member (so that an address can change), else from the
+ * replicated configuration. */
+static bool address_of(const struct config *config, const struct replica_server *server, char host[128],
+                       unsigned *port)
+{
+    for (unsigned i = 0; i < config->n_members; i++) {
+        if (config->members[i].id == server->id) {
+            (void)snprintf(host, 128, "%s", config->members[i].host);
+            *port = config->members[i].peer_port;
+            return true;
+        }
+    }
+    return sscanf(server->address, "[%127[^]]]:%u", host, port) == 2 ||
+           sscanf(server->address, "%127[^:]:%u", host, port) == 2;
+}
 
 static uint64_t random_cb(void *ctx)
 {
     struct node_links *l = ctx;
 
     return l->config.env->ops->random(l->config.env);
+}
+
+/* Where others reach this node: as the configuration says, else as it listens. */
+static void own_address(const struct node_links *l, char host[128], uint32_t *port)
+{
+    struct replica_info info;
+    unsigned number = l->config.config->peer_port;
+
+    (void)snprintf(host, 128, "%s", l->config.config->bind);
+    replica_info(l->config.replica, &info);
+    for (unsigned i = 0; i < info.n_servers; i++) {
+        if (info.servers[i].id == l->config.config->id) {
+            (void)address_of(l->config.config, &info.servers[i], host, &number);
+        }
+    }
+    *port = number;
 }
 
 static size_t hello_cb(void *ctx, uint64_t peer_id, void *buf, size_t capacity)
@@ -58,6 +101,7 @@ static size_t hello_cb(void *ctx, uint64_t peer_id, void *buf, size_t capacity)
     assert(capacity >= sizeof h);
     memcpy(h.magic, hello_magic, sizeof h.magic);
     memcpy(h.cluster, l->config.cluster, sizeof h.cluster);
+    own_address(l, h.address, &h.peer_port);
     memcpy(buf, &h, sizeof h);
     return sizeof h;
 }
@@ -81,6 +125,46 @@ static bool is_member(struct node_links *l, uint64_t id)
     return false;
 }
 
+/* A server that is not in this log's configuration may have been added since: this node joins, or was away. */
+static bool may_be_member(struct node_links *l, uint64_t id)
+{
+    struct replica_info info;
+
+    replica_info(l->config.replica, &info);
+    return id >= info.next_id && (info.n_servers > 0 || l->config.config->joined);
+}
+
+static bool is_linked(const struct node_links *l, uint64_t id)
+{
+    for (unsigned i = 0; i < l->n_linked; i++) {
+        if (l->linked[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void link_to(struct node_links *l, uint64_t id, const char *host, unsigned port)
+{
+    if (!is_linked(l, id)) {
+        if (l->n_linked == sizeof l->linked / sizeof l->linked[0]) {
+            return;
+        }
+        l->linked[l->n_linked++] = id;
+    }
+    peers_add(l->peers, id, host, port);
+}
+
+static void note_stranger(struct node_links *l, uint64_t id, const char *host, unsigned port)
+{
+    if (!is_linked(l, id) && l->n_strangers < REPLICA_SERVERS_MAX && host[0] != 0 && port != 0) {
+        struct stranger *s = &l->strangers[l->n_strangers++];
+        s->id = id;
+        s->port = port;
+        (void)snprintf(s->host, sizeof s->host, "%s", host);
+    }
+}
+
 /* A node that comes back with another incarnation has lost its data: its votes and its log are not what it promised. */
 static bool incarnation_is_known(struct node_links *l, uint64_t id, uint64_t incarnation)
 {
@@ -89,7 +173,7 @@ static bool incarnation_is_known(struct node_links *l, uint64_t id, uint64_t inc
             return l->known[i].incarnation == incarnation;
         }
     }
-    if (l->n_known < REPLICA_SERVERS_MAX) {
+    if (l->n_known < sizeof l->known / sizeof l->known[0]) {
         l->known[l->n_known++] = (struct known_peer){id, incarnation};
     }
     return true;
@@ -127,10 +211,16 @@ static uint64_t judge_cb(void *ctx, uint64_t expected_id, const void *hello, siz
         *why = "another node answers at this member's address: check the member lines";
     } else if (h.id == l->config.config->id) {
         *why = "it uses this node's own id: give every node its own";
-    } else if (!is_member(l, h.id)) {
-        *why = "it is not a member of this cluster";
+    } else if (!is_member(l, h.id) && !may_be_member(l, h.id)) {
+        *why = "it was removed from this cluster, or never belonged to it: its id is not used again, let it join under a "
+               "fresh one with an empty directory";
+    } else if (memchr(h.address, 0, sizeof h.address) == NULL || h.peer_port > 65535) {
+        *why = "its address is malformed";
     } else if (!incarnation_is_known(l, h.id, h.incarnation)) {
         *why = "its data directory is not the one it had: a node that lost its data must join under a fresh id";
+    }
+    if (*why == NULL && !is_member(l, h.id)) {
+        note_stranger(l, h.id, h.address, h.peer_port);
     }
     return *why == NULL ? h.id : 0;
 }
@@ -170,22 +260,6 @@ static void log_cb(void *ctx, int level, const char *text)
     l->config.log(l->config.ctx, level, text);
 }
 
-/* Addresses come from the configuration file where it names the member (so that an address can change), else from the
- * replicated configuration. */
-static bool address_of(const struct config *config, const struct replica_server *server, char host[128],
-                       unsigned *port)
-{
-    for (unsigned i = 0; i < config->n_members; i++) {
-        if (config->members[i].id == server->id) {
-            (void)snprintf(host, 128, "%s", config->members[i].host);
-            *port = config->members[i].peer_port;
-            return true;
-        }
-    }
-    return sscanf(server->address, "[%127[^]]]:%u", host, port) == 2 ||
-           sscanf(server->address, "%127[^:]:%u", host, port) == 2;
-}
-
 struct node_links *node_links_new(const struct node_links_config *config, const char **error)
 {
     struct node_links *l = calloc(1, sizeof *l);
@@ -218,7 +292,8 @@ struct node_links *node_links_new(const struct node_links_config *config, const 
         return NULL;
     }
     replica_info(config->replica, &info);
-    if (info.n_servers > 1 || config->config->n_members > 1) {
+    l->listening = info.n_servers > 1 || config->config->n_members > 1 || config->config->joined;
+    if (l->listening) {
         if (peers_listen(l->peers, config->config->bind, config->config->peer_port, error) != 0) {
             return l; /* the caller sees *error and closes */
         }
@@ -227,7 +302,7 @@ struct node_links *node_links_new(const struct node_links_config *config, const 
     for (unsigned i = 0; i < config->config->n_members; i++) {
         const struct config_member *m = &config->config->members[i];
         if (m->id != config->config->id) {
-            peers_add(l->peers, m->id, m->host, m->peer_port);
+            link_to(l, m->id, m->host, m->peer_port);
         }
     }
     for (unsigned i = 0; i < info.n_servers; i++) {
@@ -235,10 +310,65 @@ struct node_links *node_links_new(const struct node_links_config *config, const 
         unsigned port;
         if (info.servers[i].id != config->config->id &&
             address_of(config->config, &info.servers[i], host, &port)) {
-            peers_add(l->peers, info.servers[i].id, host, port);
+            link_to(l, info.servers[i].id, host, port);
         }
     }
     return l;
+}
+
+/* Removed servers lose their links; a link to somebody newer than this log stays. */
+static void drop_links(struct node_links *l, const struct replica_info *info)
+{
+    for (unsigned i = 0; i < l->n_linked;) {
+        const uint64_t id = l->linked[i];
+        if (id >= info->next_id || is_member(l, id)) {
+            i++;
+            continue;
+        }
+        l->linked[i] = l->linked[--l->n_linked];
+        peers_remove(l->peers, id);
+        replica_peer_state(l->config.replica, id, false);
+        executor_peer_state(l->config.executor, id, false);
+        for (unsigned k = 0; k < l->n_known; k++) {
+            if (l->known[k].id == id) {
+                l->known[k] = l->known[--l->n_known];
+                break;
+            }
+        }
+    }
+}
+
+void node_links_update(struct node_links *l, bool changed)
+{
+    struct replica_info info;
+    const char *error = NULL;
+
+    if (l->peers == NULL) {
+        return;
+    }
+    for (unsigned i = 0; i < l->n_strangers; i++) {
+        link_to(l, l->strangers[i].id, l->strangers[i].host, l->strangers[i].port);
+    }
+    l->n_strangers = 0;
+    if (!changed) {
+        return;
+    }
+    replica_info(l->config.replica, &info);
+    if (info.n_servers > 1 && !l->listening) {
+        l->listening = true;
+        if (peers_listen(l->peers, l->config.config->bind, l->config.config->peer_port, &error) != 0) {
+            l->config.log(l->config.ctx, 0, "the peer port can't be listened on: start this node again when it is free");
+        }
+    }
+    for (unsigned i = 0; i < info.n_servers; i++) {
+        char host[128];
+        unsigned port;
+        if (info.servers[i].id != l->config.config->id &&
+            address_of(l->config.config, &info.servers[i], host, &port)) {
+            link_to(l, info.servers[i].id, host, port);
+        }
+    }
+    drop_links(l, &info);
 }
 
 bool node_links_send(struct node_links *l, uint64_t peer, const struct iovec *pieces, unsigned n)
