@@ -109,6 +109,13 @@ void lease_lead_ends(struct lease *l)
     l->leading = false;
 }
 
+void lease_assume_grants(struct lease *l, uint64_t until)
+{
+    if (until > l->gone_until) {
+        l->gone_until = until;
+    }
+}
+
 void lease_grants_stop(struct lease *l, bool stop)
 {
     l->grants_stopped = stop;

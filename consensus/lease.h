@@ -54,7 +54,7 @@ struct lease {
     struct lease_config config;
     struct lease_peer peers[LEASE_PEERS_MAX];
     unsigned n_peers;
-    uint64_t gone_until; /* a removed holder whose place was needed has its grant until then */
+    uint64_t gone_until; /* grants that no place stands for have ended by then */
     bool self_votes;
     bool leading;
     bool transfer;
@@ -70,6 +70,8 @@ void lease_members(struct lease *lease, const uint64_t *ids, const bool *voters,
 /* A term of ours begins: nothing of earlier terms counts but the grants that are still out. */
 void lease_lead_begins(struct lease *lease);
 void lease_lead_ends(struct lease *lease);
+/* An earlier run of this process may have given grants that last until then: nothing is exposed before. */
+void lease_assume_grants(struct lease *lease, uint64_t until);
 /* An echo arrived at `now`: `stamp` is our send instant, 0 if the echo only confirms the term (PING); `instant` the
  * peer's send instant; `received` its verified index; `connection` its connection. */
 void lease_echo(struct lease *lease, uint64_t id, uint64_t connection, uint64_t stamp, uint64_t instant,

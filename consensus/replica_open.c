@@ -271,6 +271,17 @@ static bool sole_voter(struct replica *r, const struct raft_entry *entries, uint
     return false;
 }
 
+/* Was there ever a server besides this one? */
+static bool had_others(const struct raft_entry *entries, uint64_t n)
+{
+    for (uint64_t i = 1; i < n; i++) {
+        if (entries[i].type == RAFT_CHANGE) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void replica_start_core(struct replica *r)
 {
     const uint64_t first = wal_first(r->wal);
@@ -287,6 +298,11 @@ void replica_start_core(struct replica *r)
         r->vote_guard_us = lease_vote_guard(&r->lease.config, r->start_us);
     }
     if (sole_voter(r, entries, n)) {
+        /* It leads at once, with nobody's promise to wait for: but the grants that it gave to learners before may still
+         * be out. None lasts longer than an election timeout. */
+        if (r->state.starts > 0 && had_others(entries, n) && !PLANT(PLANT_NO_VOTE_GUARD)) {
+            lease_assume_grants(&r->lease, lease_vote_guard(&r->lease.config, r->start_us));
+        }
         r->state.term++;
         r->state.vote = r->config.id;
     }

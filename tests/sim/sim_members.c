@@ -138,6 +138,7 @@ unsigned sim_members_at_first(const struct sim_scenario *scenario)
     } table[] = {
         {sim_member_add, 3},      {sim_member_rolling, 3}, {sim_member_away, 3},
         {sim_member_rollback, 5}, {sim_member_two, 3},     {sim_member_one, 1},
+        {sim_member_grants, 1},
     };
 
     for (unsigned i = 0; i < sizeof table / sizeof table[0]; i++) {
@@ -355,6 +356,20 @@ void sim_member_two(struct sim_cluster *cluster)
         sim_cluster_run(cluster, 1500 * MS);
         sim_net_unblock_all(&cluster->net);
         sim_cluster_run(cluster, 1 * SECOND);
+    }
+}
+
+/* What a learner was granted outlives the run that granted it: cut off from the leader's next run, it goes on reading. */
+void sim_member_grants(struct sim_cluster *cluster)
+{
+    expect_change(cluster, REPLICA_ADD_LEARNER, 1);
+    for (unsigned round = 0; round < 20 && !cluster->world.violated; round++) {
+        sim_cluster_run(cluster, sim_random_range(&cluster->random, 500 * MS, 900 * MS));
+        sim_cluster_isolate(cluster, 1, true, true);
+        sim_node_crash(&cluster->nodes[0]);
+        sim_node_start(&cluster->nodes[0]);
+        sim_cluster_run(cluster, 400 * MS);
+        sim_cluster_isolate(cluster, 1, false, false);
     }
 }
 

@@ -662,6 +662,7 @@ const struct sim_scenario sim_scenarios[] = {
     {"member-away", "a voter was away while all others were replaced: its leader is unknown to it", 5, sim_member_away},
     {"member-rollback", "a change is rolled back, not the committed one before it", 7, sim_member_rollback},
     {"member-two", "changes are proposed one right after the other, while the leader is cut off", 8, sim_member_two},
+    {"member-grants", "a lone voter restarts while a learner holds its grant", 2, sim_member_grants},
     {"member-one", "from one node to three and back", 3, sim_member_one},
     {0},
 };
