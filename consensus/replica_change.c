@@ -28,7 +28,7 @@ static bool is_healthy(struct replica *r, uint64_t id)
     const uint64_t now_us = r->env->ops->now_us(r->env);
 
     return id == r->config.id ||
-           (peer != NULL && peer->echo_us != 0 && now_us - peer->echo_us < (uint64_t)r->config.election_timeout_ms * 1000);
+           (peer != NULL && peer->connected && peer->echo_us != 0 && now_us - peer->echo_us < (uint64_t)r->config.election_timeout_ms * 1000);
 }
 
 /* Would the cluster still be able to commit after the change, as things stand now? */

@@ -14,6 +14,7 @@ int command_dev(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_transfer(int argc, char **argv);
 int command_cli(int argc, char **argv);
+int command_member(int argc, char **argv);
 int command_bench(int argc, char **argv);
 
 #endif

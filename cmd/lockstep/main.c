@@ -15,6 +15,7 @@ static const struct subcommand subcommands[] = {
     {"status", command_status, "show every node of a running cluster"},
     {"transfer", command_transfer, "hand leadership to another node"},
     {"cli", command_cli, "send commands: interactive, from stdin, or one"},
+    {"member", command_member, "add, promote, demote, remove and list nodes"},
     {"bench", command_bench, "load a Redis-protocol server and measure it"},
 };
 #define N_SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))

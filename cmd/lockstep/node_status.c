@@ -29,6 +29,7 @@ static bool members_read(const json_t *array, struct node_status *status)
     for (size_t i = 0; i < n; i++) {
         const json_t *object = json_array_get(array, i);
         struct node_member *member = &status->members[i];
+        member->voter = json_is_true(json_object_get(object, "voter"));
         if (!get_u64(object, "id", &member->id) || !get_address(object, "address", &member->address)) {
             return false;
         }
@@ -66,6 +67,7 @@ static bool status_read(const json_t *root, struct node_status *status)
     }
     memcpy(status->role, role, strlen(role) + 1);
     reads_read(root, status);
+    status->change_pending = json_is_true(json_object_get(root, "change_pending"));
     return get_u64(root, "id", &status->id) && get_u64(root, "term", &status->term) &&
            get_u64(root, "leader", &status->leader) && get_u64(root, "commit", &status->commit) &&
            get_u64(root, "applied", &status->applied) && get_u64(root, "last", &status->last) &&

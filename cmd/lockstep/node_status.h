@@ -18,6 +18,7 @@ const char *node_status_read_name(unsigned i);
 struct node_member {
     uint64_t id;
     struct address address; /* for clients */
+    bool voter;
 };
 
 struct node_status {
@@ -34,6 +35,7 @@ struct node_status {
     uint64_t transfers;                     /* that it began as leader */
     struct node_member members[NODE_STATUS_MEMBERS_MAX];
     unsigned n_members;
+    bool change_pending; /* of the members */
 };
 
 /* Ask the node at `address`, within timeout_ms for connecting and for each read. False: message in `error`. */

@@ -1,4 +1,4 @@
-/* LOCKSTEP MEMBER, LOCKSTEP TRANSFER and LOCKSTEP JOIN: changing who belongs to the cluster. docs/OPERATIONS.md, section
+/* LOCKSTEP MEMBER and LOCKSTEP JOIN: changing who belongs to the cluster. docs/OPERATIONS.md, section
  * Membership. Changes are taken by the leader; the others say who that is. */
 #include <inttypes.h>
 #include <stdio.h>

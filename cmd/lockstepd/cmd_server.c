@@ -336,6 +336,7 @@ static void run_status(struct call *call)
     bool known = member_find(owner->node, owner->config->id, &self);
     json_address(&text, known ? self.host : owner->config->bind, known ? self.port : owner->config->port);
     status_reads(&text, &info, &stats);
+    buffer_printf(&text, ",\"change_pending\":%s", info.configuration_committed ? "false" : "true");
     buffer_printf(&text, ",\"members\":[");
     for (unsigned i = 0; i < n; i++) {
         buffer_printf(&text, i > 0 ? "," : "");
