@@ -316,6 +316,30 @@ enum replica_status replica_transfer(struct replica *replica, uint64_t id)
     }
     return fake_transfer_status;
 }
+enum replica_status replica_change(struct replica *replica, enum replica_change_kind kind, uint64_t id, const char *address,
+                                   const char **why)
+{
+    (void)replica;
+    (void)kind;
+    (void)id;
+    (void)address;
+    *why = "";
+    return REPLICA_NOT_LEADER;
+}
+
+enum replica_status replica_transfer(struct replica *replica, uint64_t id)
+{
+    (void)replica;
+    (void)id;
+    return REPLICA_NOT_LEADER;
+}
+
+const char *replica_strerror(enum replica_status status)
+{
+    (void)status;
+    return "fake";
+}
+
 const char *replica_role_name(enum replica_role role)
 {
     return role == REPLICA_LEADER ? "leader" : "follower";
