@@ -129,8 +129,9 @@ void sim_cluster_init(struct sim_cluster *cluster, const struct sim_options *opt
     cluster->clock_spread_ms = 250;
     cluster->n_nodes = net.n_nodes = draw_nodes(cluster);
     cluster->n_members = options->n_members != 0 ? options->n_members : cluster->n_nodes;
-    if (options->n_nodes == 0 && !options->plain && sim_random_chance(&cluster->random, 250000)) {
-        cluster->n_members = (unsigned)sim_random_range(&cluster->random, 1, 4);
+    struct sim_random random = sim_random_fork(&cluster->random, 5); /* the draws of other seeds stay as they are */
+    if (options->n_nodes == 0 && !options->plain && sim_random_chance(&random, 250000)) {
+        cluster->n_members = (unsigned)sim_random_range(&random, 1, 4);
         cluster->n_nodes = net.n_nodes = SIM_NODES_MAX;
     }
     assert(cluster->n_nodes <= SIM_NODES_MAX);
