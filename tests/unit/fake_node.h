@@ -327,13 +327,6 @@ enum replica_status replica_change(struct replica *replica, enum replica_change_
     return REPLICA_NOT_LEADER;
 }
 
-enum replica_status replica_transfer(struct replica *replica, uint64_t id)
-{
-    (void)replica;
-    (void)id;
-    return REPLICA_NOT_LEADER;
-}
-
 const char *replica_strerror(enum replica_status status)
 {
     (void)status;
