@@ -82,7 +82,8 @@ enum wal_status wal_append(struct wal *wal, const struct wal_entry *entries, uns
     __attribute__((warn_unused_result));
 /* A durable snapshot covers everything up to and including `index`: segments that never held anything above it are
  * recycled or removed, one after the other, when nothing reads them any more. wal_first() moves to the first entry of
- * the first segment that stays, at most index + 1, now or as the operations complete. Never fails; a file that can't
+ * the first segment that stays, at most index + 1, now or from inside the loop as the operations complete: look at it
+ * again before each wal_read_start. Never fails; a file that can't
  * be removed is tried again at the next call. */
 void wal_drop_prefix(struct wal *wal, uint64_t index);
 /* Forget all entries: the log is empty and continues at index + 1; the entry before has `term`. For a snapshot of
