@@ -26,8 +26,8 @@ void cluster_clock_init(struct cluster_clock *clock, uint32_t slew_ppm);
 void cluster_clock_recovered(struct cluster_clock *clock, uint64_t ms, uint64_t now_us);
 /* An entry of the log with this time arrived just now. */
 void cluster_clock_saw(struct cluster_clock *clock, uint64_t ms, uint64_t now_us);
-/* False until the clock has a base from a live entry or from a majority of samples: its next step may then be of any size,
- * so nothing that carries a deadline may be stamped yet. */
+/* False until the clock has a base from a live entry or from a majority of samples: its next step may then be of any
+ * size, so nothing that carries a deadline may be stamped yet. */
 bool cluster_clock_is_set(const struct cluster_clock *clock);
 /* The time for the next entry, given wall-clock estimates for now of this node and of other voters with fresh samples.
  * `samples_ms` is reordered. `voters` is the number of voters: fewer samples than a majority give elapsed time only. */

@@ -3,7 +3,8 @@
 #include <assert.h>
 #include <string.h>
 
-/* The core's encoding: format u8, number of servers u64, then each: id u64, address with NUL, role u8; zero-padded to 8. */
+/* The core's encoding: format u8, number of servers u64, then each: id u64, address with NUL, role u8; zero-padded
+ * to 8. */
 #define CORE_FORMAT 1u
 #define CORE_ROLE_MAX 2u
 
@@ -79,7 +80,7 @@ bool configuration_check(const void *data, size_t len, unsigned servers_max, siz
     if (memcmp(w.magic, settings_magic, sizeof w.magic) != 0 || w.version != 1 || w.reserved != 0) {
         return false;
     }
-    *settings = (struct configuration_settings){w.election_timeout_ms, w.heartbeat_ms, w.rho_ppm, w.feature_level,
-                                                w.next_id};
+    *settings =
+        (struct configuration_settings){w.election_timeout_ms, w.heartbeat_ms, w.rho_ppm, w.feature_level, w.next_id};
     return true;
 }

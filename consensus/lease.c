@@ -15,8 +15,12 @@
 const char *lease_off_name(enum lease_off off)
 {
     static const char *const names[] = {
-        [LEASE_NONE] = "none",         [LEASE_OFF_CONFIG] = "config", [LEASE_OFF_DRIFT] = "clock-drift",
-        [LEASE_OFF_TRANSFER] = "transfer", [LEASE_OFF_QUORUM] = "quorum", [LEASE_OFF_TERM] = "new-term",
+        [LEASE_NONE] = "none",
+        [LEASE_OFF_CONFIG] = "config",
+        [LEASE_OFF_DRIFT] = "clock-drift",
+        [LEASE_OFF_TRANSFER] = "transfer",
+        [LEASE_OFF_QUORUM] = "quorum",
+        [LEASE_OFF_TERM] = "new-term",
         [LEASE_OFF_ROLE] = "role",
     };
     return names[off];
@@ -40,7 +44,8 @@ static struct lease_peer *peer_of(struct lease *l, uint64_t id)
     return NULL;
 }
 
-/* --- Members -------------------------------------------------------------------------------------------------------- */
+/* --- Members --------------------------------------------------------------------------------------------------------
+ */
 
 /* A place for a new member: a free one, else that of the removed server whose grant ends first. */
 static struct lease_peer *take_place(struct lease *l)
@@ -126,13 +131,14 @@ void lease_transfer_begins(struct lease *l)
     l->transfer = true;
 }
 
-/* --- Drift watch ---------------------------------------------------------------------------------------------------- */
+/* --- Drift watch ----------------------------------------------------------------------------------------------------
+ */
 
 /* Between two echoes the peer's clock advanced by `theirs`; ours by something between the time from the first's arrival
  * to the second's stamp and the time from the first's stamp to the second's arrival. Two clocks within rho differ in
  * rate by at most (1 + rho) / (1 - rho). Only what is certainly outside counts. */
-static bool certainly_drifts(const struct lease_config *c, const struct lease_peer *p, uint64_t stamp,
-                             uint64_t instant, uint64_t now)
+static bool certainly_drifts(const struct lease_config *c, const struct lease_peer *p, uint64_t stamp, uint64_t instant,
+                             uint64_t now)
 {
     const uint64_t fast = PPM + c->rho_ppm;
     const uint64_t slow = PPM - c->rho_ppm;
@@ -179,10 +185,11 @@ static bool drift_seen(const struct lease *l)
     return false;
 }
 
-/* --- The leader's lease --------------------------------------------------------------------------------------------- */
+/* --- The leader's lease ---------------------------------------------------------------------------------------------
+ */
 
-void lease_echo(struct lease *l, uint64_t id, uint64_t connection, uint64_t stamp, uint64_t instant,
-                uint64_t received, uint64_t now)
+void lease_echo(struct lease *l, uint64_t id, uint64_t connection, uint64_t stamp, uint64_t instant, uint64_t received,
+                uint64_t now)
 {
     struct lease_peer *p = peer_of(l, id);
 
@@ -238,8 +245,8 @@ uint64_t lease_end(const struct lease *l, uint64_t now)
 {
     const uint64_t t = l->config.timeout_us;
     const uint64_t stamp = quorum_stamp(l, now);
-    const uint64_t loss = t / PPM * 2 * l->config.rho_ppm + t % PPM * 2 * l->config.rho_ppm / PPM + 1 +
-                          l->config.slack_us;
+    const uint64_t loss =
+        t / PPM * 2 * l->config.rho_ppm + t % PPM * 2 * l->config.rho_ppm / PPM + 1 + l->config.slack_us;
 
     if (!l->leading || !l->config.leases || l->transfer || stamp == 0 || loss >= t) {
         return 0;
@@ -264,7 +271,7 @@ enum lease_off lease_check(const struct lease *l, uint64_t now)
     return now < lease_end(l, now) ? LEASE_NONE : LEASE_OFF_QUORUM;
 }
 
-/* --- Grants ----------------------------------------------------------------------------------------------------------- */
+/* --- Grants --- */
 
 uint64_t lease_grant_length(const struct lease *l)
 {
@@ -349,7 +356,7 @@ uint64_t lease_received(const struct lease *l, uint64_t id)
     return 0;
 }
 
-/* --- Grantee ---------------------------------------------------------------------------------------------------------- */
+/* --- Grantee --- */
 
 void grant_take(struct grant *g, uint64_t term, uint64_t instant, uint64_t length, uint64_t needs)
 {

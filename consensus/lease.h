@@ -1,6 +1,6 @@
 /* Leases and read grants: pure arithmetic on instants passed in. Owns the leader's view of what it may promise and what
- * others promised it, and a follower's grant; reads no clock, sends nothing, knows nothing of the core. The rules and the
- * proof: docs/CONSISTENCY.md; the source: DESIGN section 6.
+ * others promised it, and a follower's grant; reads no clock, sends nothing, knows nothing of the core. The rules and
+ * the proof: docs/CONSISTENCY.md; the source: DESIGN section 6.
  *
  * Instants are microseconds of the caller's own CLOCK_BOOTTIME. Instants of other nodes are opaque: they come back to
  * the node that made them. T is the election timeout, rho the bound on every clock's rate error. */
@@ -43,7 +43,7 @@ struct lease_peer {
     uint64_t echo_us;      /* ... and when that arrived; 0: none in this term and connection */
     uint64_t received;     /* its log agrees with ours up to here, in memory; within (term, connection) */
     uint64_t connection;
-    uint64_t grant_until;  /* it may read locally until this instant of ours; survives terms */
+    uint64_t grant_until; /* it may read locally until this instant of ours; survives terms */
     /* drift watch: one earlier echo */
     uint64_t base_instant, base_stamp, base_us;
     bool drifts;
@@ -82,8 +82,8 @@ uint64_t lease_end(const struct lease *lease, uint64_t now);
 enum lease_off lease_check(const struct lease *lease, uint64_t now);
 /* Length of a grant, microseconds. */
 uint64_t lease_grant_length(const struct lease *lease);
-/* Answer the newest echo of `id` with a grant: returns its length, or 0 if none may be given. From here on the peer counts
- * as a grantee. `instant` is set to the peer's instant that is answered (also if no grant is given), 0 if none.
+/* Answer the newest echo of `id` with a grant: returns its length, or 0 if none may be given. From here on the peer
+ * counts as a grantee. `instant` is set to the peer's instant that is answered (also if no grant is given), 0 if none.
  * `commit` is the leader's commit index: who lags behind it gets no grant, since it would hold writers up. */
 uint64_t lease_grant(struct lease *lease, uint64_t id, uint64_t commit, uint64_t now, uint64_t *instant);
 /* Highest index that may be shown: at most `commit`, and received by every active grantee. */
@@ -105,8 +105,8 @@ void lease_transfer_begins(struct lease *lease);
 struct grant {
     /* private */
     uint64_t term;
-    uint64_t until;  /* own instant */
-    uint64_t needs;  /* usable once this index is received */
+    uint64_t until; /* own instant */
+    uint64_t needs; /* usable once this index is received */
 };
 
 /* A grant of `length` arrived that answers our echo of `instant`, in `term`; it needs index `needs`. */
@@ -117,7 +117,8 @@ bool grant_is_valid(const struct grant *grant, uint64_t term, uint64_t received,
 
 /* --- Vote guard --------------------------------------------------------------------------------------------------- */
 
-/* After a start, vote requests are ignored until this instant: an earlier run may have promised not to elect anybody. */
+/* After a start, vote requests are ignored until this instant: an earlier run may have promised not to elect anybody.
+ */
 uint64_t lease_vote_guard(const struct lease_config *config, uint64_t start);
 
 #endif

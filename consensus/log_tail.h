@@ -13,7 +13,7 @@ struct log_tail_entry {
     uint64_t term;
     uint8_t type; /* enum wal_entry_type */
     uint32_t len;
-    void *data; /* malloc'd, owned */
+    void *data;                /* malloc'd, owned */
     struct proposal *proposal; /* made here and not finished, or NULL; borrowed */
 };
 

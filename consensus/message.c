@@ -78,15 +78,14 @@ static size_t put(uint8_t *out, size_t at, const void *body, size_t len)
 static uint8_t encode_flags(const struct message *m)
 {
     switch (m->type) {
-        case MESSAGE_VOTE:
-            return (uint8_t)((m->vote.disrupt_leader ? FLAG_DISRUPT : 0) | (m->vote.pre_vote ? FLAG_PRE_VOTE : 0));
-        case MESSAGE_VOTE_RESULT:
-            return (uint8_t)((m->vote_result.granted ? FLAG_GRANTED : 0) |
-                             (m->vote_result.pre_vote ? FLAG_PRE_VOTE : 0));
-        case MESSAGE_ECHO:
-            return m->echo.accepted ? FLAG_ACCEPTED : 0;
-        default:
-            return 0;
+    case MESSAGE_VOTE:
+        return (uint8_t)((m->vote.disrupt_leader ? FLAG_DISRUPT : 0) | (m->vote.pre_vote ? FLAG_PRE_VOTE : 0));
+    case MESSAGE_VOTE_RESULT:
+        return (uint8_t)((m->vote_result.granted ? FLAG_GRANTED : 0) | (m->vote_result.pre_vote ? FLAG_PRE_VOTE : 0));
+    case MESSAGE_ECHO:
+        return m->echo.accepted ? FLAG_ACCEPTED : 0;
+    default:
+        return 0;
     }
 }
 
@@ -102,55 +101,54 @@ size_t message_encode(const struct message *m, void *head)
     size_t n = put(out, 0, &h, sizeof h);
 
     switch (m->type) {
-        case MESSAGE_APPEND: {
-            const struct wire_append w = {.prev_index = m->append.prev_index,
-                                          .prev_term = m->append.prev_term,
-                                          .commit = m->append.commit,
-                                          .stamp = m->append.stamp,
-                                          .exposed = m->append.exposed,
-                                          .instant = m->append.instant,
-                                          .needs = m->append.needs,
-                                          .grant_us = m->append.grant_us};
-            return put(out, n, &w, sizeof w);
-        }
-        case MESSAGE_APPEND_RESULT: {
-            const struct wire_result w = {.rejected = m->append_result.rejected,
-                                          .last_index = m->append_result.last_index,
-                                          .features = m->append_result.features,
-                                          .capacity = m->append_result.capacity};
-            return put(out, n, &w, sizeof w);
-        }
-        case MESSAGE_VOTE: {
-            const struct wire_vote w = {m->vote.candidate, m->vote.last_index, m->vote.last_term};
-            return put(out, n, &w, sizeof w);
-        }
-        case MESSAGE_VOTE_RESULT: {
-            const struct wire_vote_result w = {.features = m->vote_result.features,
-                                               .capacity = m->vote_result.capacity};
-            return put(out, n, &w, sizeof w);
-        }
-        case MESSAGE_TIMEOUT_NOW: {
-            const struct wire_timeout_now w = {m->timeout_now.last_index, m->timeout_now.last_term};
-            return put(out, n, &w, sizeof w);
-        }
-        case MESSAGE_PING: {
-            const struct wire_ping w = {m->ping.stamp};
-            return put(out, n, &w, sizeof w);
-        }
-        case MESSAGE_ECHO: {
-            const struct wire_echo w = {.stamp = m->echo.stamp,
-                                        .instant = m->echo.instant,
-                                        .received = m->echo.received,
-                                        .wall_ms = m->echo.wall_ms,
-                                        .applied = m->echo.applied,
-                                        .digest_index = m->echo.digest_index,
-                                        .digest = m->echo.digest};
-            return put(out, n, &w, sizeof w);
-        }
-        case MESSAGE_PULL: {
-            const struct wire_pull w = {m->pull.index};
-            return put(out, n, &w, sizeof w);
-        }
+    case MESSAGE_APPEND: {
+        const struct wire_append w = {.prev_index = m->append.prev_index,
+                                      .prev_term = m->append.prev_term,
+                                      .commit = m->append.commit,
+                                      .stamp = m->append.stamp,
+                                      .exposed = m->append.exposed,
+                                      .instant = m->append.instant,
+                                      .needs = m->append.needs,
+                                      .grant_us = m->append.grant_us};
+        return put(out, n, &w, sizeof w);
+    }
+    case MESSAGE_APPEND_RESULT: {
+        const struct wire_result w = {.rejected = m->append_result.rejected,
+                                      .last_index = m->append_result.last_index,
+                                      .features = m->append_result.features,
+                                      .capacity = m->append_result.capacity};
+        return put(out, n, &w, sizeof w);
+    }
+    case MESSAGE_VOTE: {
+        const struct wire_vote w = {m->vote.candidate, m->vote.last_index, m->vote.last_term};
+        return put(out, n, &w, sizeof w);
+    }
+    case MESSAGE_VOTE_RESULT: {
+        const struct wire_vote_result w = {.features = m->vote_result.features, .capacity = m->vote_result.capacity};
+        return put(out, n, &w, sizeof w);
+    }
+    case MESSAGE_TIMEOUT_NOW: {
+        const struct wire_timeout_now w = {m->timeout_now.last_index, m->timeout_now.last_term};
+        return put(out, n, &w, sizeof w);
+    }
+    case MESSAGE_PING: {
+        const struct wire_ping w = {m->ping.stamp};
+        return put(out, n, &w, sizeof w);
+    }
+    case MESSAGE_ECHO: {
+        const struct wire_echo w = {.stamp = m->echo.stamp,
+                                    .instant = m->echo.instant,
+                                    .received = m->echo.received,
+                                    .wall_ms = m->echo.wall_ms,
+                                    .applied = m->echo.applied,
+                                    .digest_index = m->echo.digest_index,
+                                    .digest = m->echo.digest};
+        return put(out, n, &w, sizeof w);
+    }
+    case MESSAGE_PULL: {
+        const struct wire_pull w = {m->pull.index};
+        return put(out, n, &w, sizeof w);
+    }
     }
     assert(false);
     return 0;
@@ -221,77 +219,86 @@ static bool decode_append(struct cursor *c, uint32_t count, struct message *m, s
     return true;
 }
 
+/* What leases and reads need beside the log. */
+static bool decode_lease(struct cursor *c, uint8_t flags, struct message *m)
+{
+    switch (m->type) {
+    case MESSAGE_PING: {
+        struct wire_ping w;
+        if (!take(c, &w, sizeof w)) {
+            return false;
+        }
+        m->ping = (struct message_ping){w.stamp};
+        return w.stamp != 0;
+    }
+    case MESSAGE_ECHO: {
+        struct wire_echo w;
+        if (!take(c, &w, sizeof w)) {
+            return false;
+        }
+        m->echo = (struct message_echo){.stamp = w.stamp,
+                                        .accepted = (flags & FLAG_ACCEPTED) != 0,
+                                        .instant = w.instant,
+                                        .received = w.received,
+                                        .wall_ms = w.wall_ms,
+                                        .applied = w.applied,
+                                        .digest_index = w.digest_index,
+                                        .digest = w.digest};
+        return w.stamp != 0;
+    }
+    case MESSAGE_PULL: {
+        struct wire_pull w;
+        if (!take(c, &w, sizeof w)) {
+            return false;
+        }
+        m->pull = (struct message_pull){w.index};
+        return true;
+    }
+    default:
+        return false;
+    }
+}
+
 static bool decode_rest(struct cursor *c, uint8_t flags, struct message *m)
 {
     switch (m->type) {
-        case MESSAGE_APPEND_RESULT: {
-            struct wire_result w;
-            if (!take(c, &w, sizeof w)) {
-                return false;
-            }
-            m->append_result = (struct message_append_result){w.rejected, w.last_index, w.features, w.capacity};
-            /* The core would otherwise compute an index above any log. */
-            return w.last_index < UINT64_MAX / 2 && w.rejected < UINT64_MAX / 2;
-        }
-        case MESSAGE_VOTE: {
-            struct wire_vote w;
-            if (!take(c, &w, sizeof w)) {
-                return false;
-            }
-            m->vote = (struct message_vote){w.candidate, w.last_index, w.last_term, (flags & FLAG_DISRUPT) != 0,
-                                            (flags & FLAG_PRE_VOTE) != 0};
-            return w.candidate != 0;
-        }
-        case MESSAGE_VOTE_RESULT: {
-            struct wire_vote_result w;
-            if (!take(c, &w, sizeof w)) {
-                return false;
-            }
-            m->vote_result = (struct message_vote_result){(flags & FLAG_GRANTED) != 0, (flags & FLAG_PRE_VOTE) != 0,
-                                                          w.features, w.capacity};
-            return true;
-        }
-        case MESSAGE_TIMEOUT_NOW: {
-            struct wire_timeout_now w;
-            if (!take(c, &w, sizeof w)) {
-                return false;
-            }
-            m->timeout_now = (struct message_timeout_now){w.last_index, w.last_term};
-            return true;
-        }
-        case MESSAGE_PING: {
-            struct wire_ping w;
-            if (!take(c, &w, sizeof w)) {
-                return false;
-            }
-            m->ping = (struct message_ping){w.stamp};
-            return w.stamp != 0;
-        }
-        case MESSAGE_ECHO: {
-            struct wire_echo w;
-            if (!take(c, &w, sizeof w)) {
-                return false;
-            }
-            m->echo = (struct message_echo){.stamp = w.stamp,
-                                            .accepted = (flags & FLAG_ACCEPTED) != 0,
-                                            .instant = w.instant,
-                                            .received = w.received,
-                                            .wall_ms = w.wall_ms,
-                                            .applied = w.applied,
-                                            .digest_index = w.digest_index,
-                                            .digest = w.digest};
-            return w.stamp != 0;
-        }
-        case MESSAGE_PULL: {
-            struct wire_pull w;
-            if (!take(c, &w, sizeof w)) {
-                return false;
-            }
-            m->pull = (struct message_pull){w.index};
-            return true;
-        }
-        default:
+    case MESSAGE_APPEND_RESULT: {
+        struct wire_result w;
+        if (!take(c, &w, sizeof w)) {
             return false;
+        }
+        m->append_result = (struct message_append_result){w.rejected, w.last_index, w.features, w.capacity};
+        /* The core would otherwise compute an index above any log. */
+        return w.last_index < UINT64_MAX / 2 && w.rejected < UINT64_MAX / 2;
+    }
+    case MESSAGE_VOTE: {
+        struct wire_vote w;
+        if (!take(c, &w, sizeof w)) {
+            return false;
+        }
+        m->vote = (struct message_vote){w.candidate, w.last_index, w.last_term, (flags & FLAG_DISRUPT) != 0,
+                                        (flags & FLAG_PRE_VOTE) != 0};
+        return w.candidate != 0;
+    }
+    case MESSAGE_VOTE_RESULT: {
+        struct wire_vote_result w;
+        if (!take(c, &w, sizeof w)) {
+            return false;
+        }
+        m->vote_result = (struct message_vote_result){(flags & FLAG_GRANTED) != 0, (flags & FLAG_PRE_VOTE) != 0,
+                                                      w.features, w.capacity};
+        return true;
+    }
+    case MESSAGE_TIMEOUT_NOW: {
+        struct wire_timeout_now w;
+        if (!take(c, &w, sizeof w)) {
+            return false;
+        }
+        m->timeout_now = (struct message_timeout_now){w.last_index, w.last_term};
+        return true;
+    }
+    default:
+        return decode_lease(c, flags, m);
     }
 }
 

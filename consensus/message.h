@@ -24,7 +24,7 @@ enum message_type {
     MESSAGE_TIMEOUT_NOW,
     MESSAGE_PING, /* asks for an echo, carries nothing else */
     MESSAGE_ECHO,
-    MESSAGE_PULL  /* a reader waits for an index: show it as soon as may be */
+    MESSAGE_PULL /* a reader waits for an index: show it as soon as may be */
 };
 
 struct message_entry {
@@ -38,7 +38,8 @@ struct message_append {
     uint64_t prev_index, prev_term, commit;
     uint64_t stamp;   /* the leader's send instant, unique and growing within the leader's life; 0: no echo wanted */
     uint64_t exposed; /* highest index that may be shown, on any node */
-    uint64_t instant; /* the receiver's own instant of an echo: all acknowledged before it is exposed; 0: none is certain */
+    uint64_t
+        instant; /* the receiver's own instant of an echo: all acknowledged before it is exposed; 0: none is certain */
     uint32_t grant_us; /* the receiver may read locally for this long from `instant`; 0: no grant */
     uint64_t needs;    /* ... once it has received this index */
     unsigned n_entries;
@@ -68,11 +69,11 @@ struct message_ping {
 };
 
 struct message_echo {
-    uint64_t stamp;        /* of the frame being answered */
-    bool accepted;         /* an APPEND is answered that the core took: the sender promises to elect nobody for T */
-    uint64_t instant;      /* the sender's own send instant */
-    uint64_t received;     /* its log is the leader's up to here, in memory */
-    uint64_t wall_ms;      /* a sample of the sender's wall clock */
+    uint64_t stamp;    /* of the frame being answered */
+    bool accepted;     /* an APPEND is answered that the core took: the sender promises to elect nobody for T */
+    uint64_t instant;  /* the sender's own send instant */
+    uint64_t received; /* its log is the leader's up to here, in memory */
+    uint64_t wall_ms;  /* a sample of the sender's wall clock */
     uint64_t applied;
     uint64_t digest_index; /* newest checkpoint of the sender's digest history, 0: none */
     uint64_t digest;

@@ -5,20 +5,20 @@
 
 enum plant {
     PLANT_NONE,
-    PLANT_ACK_BEFORE_SYNC, /* entries count as persisted before the disk says so */
-    PLANT_SKIP_BARRIER,    /* a new leader reads before an entry of its term is applied */
-    PLANT_VOTE_TWICE,      /* the vote is not remembered across a restart */
-    PLANT_APPLY_TWICE,     /* an entry is applied again */
-    PLANT_NO_VOTE_GUARD,   /* a restarted node votes at once */
-    PLANT_EXPOSE_EARLY,    /* exposure ignores grantees */
-    PLANT_TRANSFER_EARLY,  /* leadership is handed over while grants are out */
+    PLANT_ACK_BEFORE_SYNC,      /* entries count as persisted before the disk says so */
+    PLANT_SKIP_BARRIER,         /* a new leader reads before an entry of its term is applied */
+    PLANT_VOTE_TWICE,           /* the vote is not remembered across a restart */
+    PLANT_APPLY_TWICE,          /* an entry is applied again */
+    PLANT_NO_VOTE_GUARD,        /* a restarted node votes at once */
+    PLANT_EXPOSE_EARLY,         /* exposure ignores grantees */
+    PLANT_TRANSFER_EARLY,       /* leadership is handed over while grants are out */
     PLANT_LEASE_AFTER_TRANSFER, /* the lease is kept after TimeoutNow */
-    PLANT_STALE_READ,      /* reads are not confirmed by a round of echoes */
-    PLANT_STALE_LEASE,     /* a leader reads from memory without looking whether its lease still runs (jepsen/) */
-    PLANT_LOST_TRUNCATE,   /* a completed write is reported for entries that were replaced while it ran */
-    PLANT_LOST_EXPIRY,     /* the cluster time of a node that was restarted stands still (jepsen/) */
-    PLANT_CHANGE_ROLLBACK, /* a rolled-back change takes the committed one before it along */
-    PLANT_TWO_CHANGES      /* a change is proposed before the one before it is committed */
+    PLANT_STALE_READ,           /* reads are not confirmed by a round of echoes */
+    PLANT_STALE_LEASE,          /* a leader reads from memory without looking whether its lease still runs (jepsen/) */
+    PLANT_LOST_TRUNCATE,        /* a completed write is reported for entries that were replaced while it ran */
+    PLANT_LOST_EXPIRY,          /* the cluster time of a node that was restarted stands still (jepsen/) */
+    PLANT_CHANGE_ROLLBACK,      /* a rolled-back change takes the committed one before it along */
+    PLANT_TWO_CHANGES           /* a change is proposed before the one before it is committed */
 };
 
 #ifdef LOCKSTEP_PLANT

@@ -9,8 +9,8 @@
  *    holds (wal.h); replica_persisted_cb() checks the term again and never reports an index twice (`stored`).
  * 3. Configuration entries. A received AppendEntries is split so that a RAFT_CHANGE is the first entry handed to the
  *    core (replica_recv.c); RAFT_CONFIGURATION is fed when a change commits (replica_apply.c).
- * 4. Sole voter. A sole voter of its newest configuration durably sets term + 1 with a vote for itself before RAFT_START,
- *    so that a crash can't yield two logs of one term; it never gets RAFT_TIMEOUT as a follower.
+ * 4. Sole voter. A sole voter of its newest configuration durably sets term + 1 with a vote for itself before
+ * RAFT_START, so that a crash can't yield two logs of one term; it never gets RAFT_TIMEOUT as a follower.
  * 5. Barrier. If an update makes us leader and no entry of our term is in the log, settle() submits RAFT_BARRIER.
  *    Nothing is proposed or confirmed before an entry of the own term is applied.
  * 6. Pre-vote on; seeded from the env; vote results are dropped unless candidate (replica_recv.c).
@@ -184,8 +184,8 @@ static bool write_term_and_vote(struct replica *r)
 /* The outcome of our entries from `index` on can't be known any more. */
 void replica_proposals_unknown(struct replica *r, uint64_t index)
 {
-    for (uint64_t i = index > log_tail_first(&r->tail) ? index : log_tail_first(&r->tail);
-         i < log_tail_next(&r->tail); i++) {
+    for (uint64_t i = index > log_tail_first(&r->tail) ? index : log_tail_first(&r->tail); i < log_tail_next(&r->tail);
+         i++) {
         struct log_tail_entry *e = log_tail_at(&r->tail, i);
         struct proposal *proposal = e->proposal;
         if (proposal != NULL) {

@@ -11,15 +11,15 @@
 
 enum replica_status {
     REPLICA_OK = 0,
-    REPLICA_NOT_LEADER,   /* not executed */
-    REPLICA_BUSY,         /* bytes in flight at their bound, or a transfer is under way: not executed, retry */
-    REPLICA_NO_SPACE,     /* the disk's reserve is reached: not executed */
-    REPLICA_TOO_BIG,      /* entry above entry_bytes_max: not executed */
+    REPLICA_NOT_LEADER, /* not executed */
+    REPLICA_BUSY,       /* bytes in flight at their bound, or a transfer is under way: not executed, retry */
+    REPLICA_NO_SPACE,   /* the disk's reserve is reached: not executed */
+    REPLICA_TOO_BIG,    /* entry above entry_bytes_max: not executed */
     REPLICA_NO_MEMORY,
-    REPLICA_FOREIGN,      /* the data directory belongs to another cluster or id */
-    REPLICA_CORRUPT,      /* see the error text */
+    REPLICA_FOREIGN, /* the data directory belongs to another cluster or id */
+    REPLICA_CORRUPT, /* see the error text */
     REPLICA_IO,
-    REPLICA_CONFIG        /* a bad configuration value */
+    REPLICA_CONFIG /* a bad configuration value */
 };
 const char *replica_strerror(enum replica_status status);
 
@@ -141,16 +141,17 @@ void replica_turn_end(struct replica *replica);
 uint64_t replica_cluster_time(struct replica *replica);
 
 /* May a linearizable read that has arrived by now be answered from memory, without asking anyone? Leader: its lease
- * holds. Follower: it holds a grant. On true `*received` is the newest entry in memory: a read that touches something in
- * the entries above replica_applied has to wait until that index is applied. */
+ * holds. Follower: it holds a grant. On true `*received` is the newest entry in memory: a read that touches something
+ * in the entries above replica_applied has to wait until that index is applied. */
 bool replica_read_local(struct replica *replica, uint64_t *received);
-/* A reader on this follower waits for `index` to be applied: ask the leader to show it without waiting for a heartbeat. */
+/* A reader on this follower waits for `index` to be applied: ask the leader to show it without waiting for a heartbeat.
+ */
 void replica_pull(struct replica *replica, uint64_t index);
 /* An instant (now_us scale) such that everything acknowledged anywhere before it is in the state machine here; 0: none
  * is known. Its age is a measured bound on the staleness of this copy. */
 uint64_t replica_fresh_us(struct replica *replica);
-/* Hand leadership to `id` (0: the follower that is furthest): waits until no read grant is out and nothing is in flight,
- * for at most an election timeout. REPLICA_OK: begun; `changed` tells of the outcome. */
+/* Hand leadership to `id` (0: the follower that is furthest): waits until no read grant is out and nothing is in
+ * flight, for at most an election timeout. REPLICA_OK: begun; `changed` tells of the outcome. */
 enum replica_status replica_transfer(struct replica *replica, uint64_t id) __attribute__((warn_unused_result));
 
 /* --- Membership --------------------------------------------------------------------------------------------------- */
@@ -164,8 +165,8 @@ enum replica_change_kind {
 };
 const char *replica_change_name(enum replica_change_kind kind);
 /* Change the configuration by one server (`address` for ADD_LEARNER and READDRESS). REPLICA_OK: proposed; it is done
- * when replica_change_pending() is false again and replica_info() shows it. Anything else: nothing was changed and `*why`
- * (static text) says what to do. The leader itself can't be demoted or removed: transfer first. */
+ * when replica_change_pending() is false again and replica_info() shows it. Anything else: nothing was changed and
+ * `*why` (static text) says what to do. The leader itself can't be demoted or removed: transfer first. */
 enum replica_status replica_change(struct replica *replica, enum replica_change_kind kind, uint64_t id,
                                    const char *address, const char **why) __attribute__((warn_unused_result));
 bool replica_change_pending(const struct replica *replica);
@@ -174,10 +175,10 @@ struct replica_peer_info {
     uint64_t id;
     bool connected;
     bool voter;
-    uint64_t match;        /* leader only: verified match index */
-    uint64_t echo_age_us;  /* leader only: since the last echo, UINT64_MAX if none */
-    uint64_t applied;      /* as last reported */
-    uint64_t rtt_us;       /* smoothed, 0 if unknown */
+    uint64_t match;         /* leader only: verified match index */
+    uint64_t echo_age_us;   /* leader only: since the last echo, UINT64_MAX if none */
+    uint64_t applied;       /* as last reported */
+    uint64_t rtt_us;        /* smoothed, 0 if unknown */
     uint64_t grant_left_us; /* leader only: it may read locally for at most this long */
 };
 
@@ -185,8 +186,8 @@ struct replica_info {
     enum replica_role role;
     uint64_t id, term, vote, leader; /* leader 0: unknown */
     uint64_t commit, exposed, applied, last, stored, first;
-    const char *local_reads;   /* "none" if reads are local here, else why not (lease.h) */
-    uint64_t local_left_us;    /* ... and for how long, unless renewed */
+    const char *local_reads; /* "none" if reads are local here, else why not (lease.h) */
+    uint64_t local_left_us;  /* ... and for how long, unless renewed */
     uint64_t transfers;
     uint64_t transfer_to;      /* leader: leadership is being handed to this node, 0: to none */
     uint64_t term_start_index; /* index of the first entry of this leader's term, 0 if not leader */
@@ -197,7 +198,7 @@ struct replica_info {
     uint64_t wal_writes, wal_bytes, wal_last_us, wal_max_us, wal_ewma_us;
     uint64_t wal_segments, wal_disk_bytes;
     uint64_t starts;
-    uint64_t next_id; /* lowest id that was never used */
+    uint64_t next_id;             /* lowest id that was never used */
     uint64_t configuration_index; /* log index of `servers` ... */
     bool configuration_committed; /* ... and whether this node knows it to be committed */
     unsigned n_servers;
@@ -205,7 +206,7 @@ struct replica_info {
     struct replica_peer_info peers[REPLICA_SERVERS_MAX]; /* same order; own entry has connected = true */
 };
 void replica_info(struct replica *replica, struct replica_info *info);
-bool replica_is_leader(const struct replica *replica); /* its barrier is applied, and cluster time is known */
+bool replica_is_leader(const struct replica *replica);  /* its barrier is applied, and cluster time is known */
 uint64_t replica_leader(const struct replica *replica); /* 0: unknown */
 uint64_t replica_term(const struct replica *replica);
 uint64_t replica_applied(const struct replica *replica);

@@ -8,8 +8,8 @@
 
 #include "consensus/replica_internal.h"
 
-/* A learner this close to the end of the log may become a voter. It also has to hold the entry that added it: a node whose
- * log does not name it can't vote. */
+/* A learner this close to the end of the log may become a voter. It also has to hold the entry that added it: a node
+ * whose log does not name it can't vote. */
 #define CAUGHT_UP_ENTRIES 1024u
 
 static struct replica_server *find(struct replica_server *servers, unsigned n, uint64_t id)
@@ -27,8 +27,8 @@ static bool is_healthy(struct replica *r, uint64_t id)
     const struct replica_peer *peer = replica_peer_by_id(r, id);
     const uint64_t now_us = r->env->ops->now_us(r->env);
 
-    return id == r->config.id ||
-           (peer != NULL && peer->connected && peer->echo_us != 0 && now_us - peer->echo_us < (uint64_t)r->config.election_timeout_ms * 1000);
+    return id == r->config.id || (peer != NULL && peer->connected && peer->echo_us != 0 &&
+                                  now_us - peer->echo_us < (uint64_t)r->config.election_timeout_ms * 1000);
 }
 
 /* Would the cluster still be able to commit after the change, as things stand now? */
@@ -101,26 +101,26 @@ static enum replica_status edit(struct replica *r, enum replica_change_kind kind
         return refuse(why, "it leads: hand leadership to another node first");
     }
     switch (kind) {
-        case REPLICA_PROMOTE:
-            return promote(r, server, why);
-        case REPLICA_DEMOTE:
-            if (!server->voter) {
-                return refuse(why, "it is a learner already");
-            }
-            server->voter = false;
-            return REPLICA_OK;
-        case REPLICA_REMOVE:
-            memmove(server, server + 1, (size_t)(servers + *n - (server + 1)) * sizeof *server);
-            (*n)--;
-            return REPLICA_OK;
-        case REPLICA_READDRESS:
-            if (strlen(address) > REPLICA_ADDRESS_MAX) {
-                return refuse(why, "the address is too long");
-            }
-            (void)snprintf(server->address, sizeof server->address, "%s", address);
-            return REPLICA_OK;
-        default:
-            return refuse(why, "unknown change");
+    case REPLICA_PROMOTE:
+        return promote(r, server, why);
+    case REPLICA_DEMOTE:
+        if (!server->voter) {
+            return refuse(why, "it is a learner already");
+        }
+        server->voter = false;
+        return REPLICA_OK;
+    case REPLICA_REMOVE:
+        memmove(server, server + 1, (size_t)(servers + *n - (server + 1)) * sizeof *server);
+        (*n)--;
+        return REPLICA_OK;
+    case REPLICA_READDRESS:
+        if (strlen(address) > REPLICA_ADDRESS_MAX) {
+            return refuse(why, "the address is too long");
+        }
+        (void)snprintf(server->address, sizeof server->address, "%s", address);
+        return REPLICA_OK;
+    default:
+        return refuse(why, "unknown change");
     }
 }
 
@@ -155,8 +155,8 @@ enum replica_status replica_configuration_encode(const struct replica_server *se
     return bytes != NULL ? REPLICA_OK : REPLICA_NO_MEMORY;
 }
 
-enum replica_status replica_change(struct replica *r, enum replica_change_kind kind, uint64_t id,
-                                   const char *address, const char **why)
+enum replica_status replica_change(struct replica *r, enum replica_change_kind kind, uint64_t id, const char *address,
+                                   const char **why)
 {
     struct replica_server servers[REPLICA_SERVERS_MAX];
     unsigned n = r->n_servers;
@@ -171,7 +171,8 @@ enum replica_status replica_change(struct replica *r, enum replica_change_kind k
     if (PLANT(PLANT_TWO_CHANGES)) {
         r->core.configuration_uncommitted_index = 0;
     }
-    if (r->core.configuration_uncommitted_index != 0 || r->transfer_deadline_us != 0 || raft_transferee(&r->core) != 0) {
+    if (r->core.configuration_uncommitted_index != 0 || r->transfer_deadline_us != 0 ||
+        raft_transferee(&r->core) != 0) {
         *why = "another change or a transfer of leadership is under way: try again";
         return REPLICA_BUSY;
     }
@@ -210,8 +211,8 @@ enum replica_status replica_change(struct replica *r, enum replica_change_kind k
 const char *replica_change_name(enum replica_change_kind kind)
 {
     static const char *const names[] = {
-        [REPLICA_ADD_LEARNER] = "add",  [REPLICA_PROMOTE] = "promote",        [REPLICA_DEMOTE] = "demote",
-        [REPLICA_REMOVE] = "remove",    [REPLICA_READDRESS] = "new address of",
+        [REPLICA_ADD_LEARNER] = "add", [REPLICA_PROMOTE] = "promote",          [REPLICA_DEMOTE] = "demote",
+        [REPLICA_REMOVE] = "remove",   [REPLICA_READDRESS] = "new address of",
     };
     return names[kind];
 }

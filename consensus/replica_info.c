@@ -1,8 +1,8 @@
 /* What the owner may ask a replica. */
 #include "consensus/replica_internal.h"
 
-/* Ready to take writes. Until a majority of clocks was sampled cluster time may be far behind and step later: a key stamped
- * now would expire early then. The samples come with the first round of echoes. */
+/* Ready to take writes. Until a majority of clocks was sampled cluster time may be far behind and step later: a key
+ * stamped now would expire early then. The samples come with the first round of echoes. */
 bool replica_is_leader(const struct replica *r)
 {
     return replica_leads(r) && !r->dead && r->term_start_index != 0 && r->applied >= r->term_start_index &&
@@ -93,7 +93,9 @@ void replica_info(struct replica *r, struct replica_info *info)
         .commit = r->commit,
         .exposed = r->exposed,
         .transfers = r->transfers,
-        .transfer_to = !replica_leads(r) ? 0 : r->transfer_deadline_us != 0 ? r->transfer_to : raft_transferee(&r->core),
+        .transfer_to = !replica_leads(r)              ? 0
+                       : r->transfer_deadline_us != 0 ? r->transfer_to
+                                                      : raft_transferee(&r->core),
         .applied = r->applied,
         .last = wal_last(r->wal),
         .stored = r->stored,

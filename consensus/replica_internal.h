@@ -41,16 +41,16 @@ struct replica_peer {
     struct wal_read read; /* of entries that have left memory */
     bool reading;
     uint64_t sent_us; /* last APPEND or PING */
-    /* Entries up to here were given to the link since the last rejection or break, the last of them at that instant: the
-     * core asks again at each heartbeat until they are confirmed, which takes a while for large ones. */
+    /* Entries up to here were given to the link since the last rejection or break, the last of them at that instant:
+     * the core asks again at each heartbeat until they are confirmed, which takes a while for large ones. */
     uint64_t sent_last, sent_last_us;
 
     /* What the peer told the leader of this term; reset when a term begins. */
-    uint64_t echo_stamp;  /* largest stamp echoed, 0: none */
-    uint64_t echo_us;     /* when it arrived */
-    uint64_t stamp_sent;  /* newest stamp sent */
-    uint64_t wall_ms;     /* sample of its wall clock ... */
-    uint64_t wall_us;     /* ... and when it arrived, 0: none */
+    uint64_t echo_stamp; /* largest stamp echoed, 0: none */
+    uint64_t echo_us;    /* when it arrived */
+    uint64_t stamp_sent; /* newest stamp sent */
+    uint64_t wall_ms;    /* sample of its wall clock ... */
+    uint64_t wall_us;    /* ... and when it arrived, 0: none */
     uint64_t applied;
     uint64_t rtt_us;
     uint64_t pull; /* it waits for this index to be shown; 0: none */
@@ -74,7 +74,7 @@ struct replica {
     bool state_is_new; /* made by this start: the directory was empty */
     struct wal *wal;
     struct log_tail tail;
-    uint64_t stored;  /* highest index reported to the core as persisted */
+    uint64_t stored;      /* highest index reported to the core as persisted */
     uint64_t unannounced; /* newest entry held that fsm->received was not told of: recovered, or proposed here */
     uint64_t commit, applied;
     uint64_t exposed;      /* what may be shown: applied follows it */
@@ -82,17 +82,17 @@ struct replica {
     struct lease lease;
     struct grant grant;
     uint64_t start_us;
-    uint64_t heard_us; /* last AppendEntries of the current leader */
-    uint64_t vote_guard_us;  /* no vote request is heard before this instant ... */
-    uint64_t stand_guard_us; /* ... and no election started */
-    uint64_t timeout_now_term; /* term of the last TimeoutNow taken, 0: none */
-    struct env_timer lease_timer; /* exposure, transfer */
-    uint64_t lease_timer_at;      /* what it is set for, UINT64_MAX: not set */
+    uint64_t heard_us;                          /* last AppendEntries of the current leader */
+    uint64_t vote_guard_us;                     /* no vote request is heard before this instant ... */
+    uint64_t stand_guard_us;                    /* ... and no election started */
+    uint64_t timeout_now_term;                  /* term of the last TimeoutNow taken, 0: none */
+    struct env_timer lease_timer;               /* exposure, transfer */
+    uint64_t lease_timer_at;                    /* what it is set for, UINT64_MAX: not set */
     uint64_t transfer_to, transfer_deadline_us; /* transfer being prepared; deadline 0: none */
     bool transfer_ready; /* no grant is out: nothing more is proposed, what is in flight finishes */
-    uint64_t fresh_us;       /* replica_fresh_us */
+    uint64_t fresh_us;   /* replica_fresh_us */
     uint64_t fresh_next_us, fresh_next_index; /* becomes fresh_us once that index is applied */
-    uint64_t pulled;         /* newest index asked for */
+    uint64_t pulled;                          /* newest index asked for */
     uint64_t transfers;
     int lease_told; /* enum lease_off logged last */
     uint64_t applied_term;
@@ -121,7 +121,7 @@ struct replica {
     struct replica_told {
         int role;
         uint64_t term, leader;
-    } told; /* what the owner was told last */
+    } told;                    /* what the owner was told last */
     uint64_t term_start_index; /* leader: index of the first entry of this term, 0 until it exists */
     uint64_t last_stamp;       /* newest stamp given out */
     uint64_t inflight_bytes;
@@ -185,8 +185,8 @@ static inline bool replica_leads(const struct replica *r)
 /* replica_lease.c */
 uint64_t replica_received(const struct replica *r); /* own log agrees with the current leader's up to here */
 void replica_lease_members(struct replica *r);
-/* What to tell a peer of its newest echo, sent at its instant `newest`: an instant such that everything acknowledged before
- * it is exposed here; 0: none is certain. */
+/* What to tell a peer of its newest echo, sent at its instant `newest`: an instant such that everything acknowledged
+ * before it is exposed here; 0: none is certain. */
 uint64_t replica_fresh_instant(struct replica *r, struct replica_peer *peer, uint64_t newest, uint64_t now_us);
 void replica_lease_settle(struct replica *r); /* exposure, freshness, pulls, transfer */
 void replica_lease_receive(struct replica *r, const struct replica_peer *peer, const struct message_append *append);

@@ -1,7 +1,7 @@
 /* Leases and grants at work (the arithmetic is in lease.c): what may be shown, who may read locally, transfers.
  *
- * Exposure. An entry is applied, and so shown in any form, once it is exposed: committed, and received by every follower
- * that holds a grant. The leader computes that; followers are told on every frame. */
+ * Exposure. An entry is applied, and so shown in any form, once it is exposed: committed, and received by every
+ * follower that holds a grant. The leader computes that; followers are told on every frame. */
 #include <assert.h>
 
 #include "consensus/replica_internal.h"
@@ -36,7 +36,7 @@ uint64_t replica_received(const struct replica *r)
     return r->core.follower_state.match < last ? r->core.follower_state.match : last;
 }
 
-/* --- Follower --------------------------------------------------------------------------------------------------------- */
+/* --- Follower --- */
 
 void replica_lease_receive(struct replica *r, const struct replica_peer *peer, const struct message_append *append)
 {
@@ -81,16 +81,17 @@ uint64_t replica_fresh_us(struct replica *r)
     if (replica_read_local(r, &received)) {
         return now;
     }
-    /* A majority still followed this leader after it gave out that stamp: until then nobody else acknowledged anything. */
+    /* A majority still followed this leader after it gave out that stamp: until then nobody else acknowledged anything.
+     */
     stamp = replica_quorum_stamp(r);
     stamp = stamp < now ? stamp : now;
     r->fresh_us = stamp > r->fresh_us ? stamp : r->fresh_us;
     return r->fresh_us;
 }
 
-/* A leader that was replaced and has not noticed answers echoes too, while its successor acknowledges writes. So an echo
- * counts only if this node was certainly the leader after it arrived: under a lease, or once a majority has echoed a stamp
- * given out since. */
+/* A leader that was replaced and has not noticed answers echoes too, while its successor acknowledges writes. So an
+ * echo counts only if this node was certainly the leader after it arrived: under a lease, or once a majority has echoed
+ * a stamp given out since. */
 uint64_t replica_fresh_instant(struct replica *r, struct replica_peer *peer, uint64_t newest, uint64_t now_us)
 {
     if (lease_check(&r->lease, now_us) == LEASE_NONE) {
@@ -130,8 +131,7 @@ bool replica_read_local(struct replica *r, uint64_t *received)
     }
     if (r->core.state == RAFT_LEADER) {
         *received = r->applied;
-        return replica_is_leader(r) &&
-               (PLANT(PLANT_STALE_LEASE) || lease_check(&r->lease, now_of(r)) == LEASE_NONE);
+        return replica_is_leader(r) && (PLANT(PLANT_STALE_LEASE) || lease_check(&r->lease, now_of(r)) == LEASE_NONE);
     }
     /* The owner knows the keys of what it was told of; what a restart or an own leadership left in the log must be
      * applied first. */
@@ -144,7 +144,7 @@ bool replica_read_local(struct replica *r, uint64_t *received)
     return grant_is_valid(&r->grant, r->core.current_term, replica_received(r), now_of(r));
 }
 
-/* --- Leader ----------------------------------------------------------------------------------------------------------- */
+/* --- Leader --- */
 
 static void settle_exposed(struct replica *r)
 {
@@ -292,7 +292,7 @@ enum replica_status replica_transfer(struct replica *r, uint64_t id)
     return REPLICA_OK;
 }
 
-/* --- Shown ------------------------------------------------------------------------------------------------------------ */
+/* --- Shown --- */
 
 static enum lease_off off_reason(const struct replica *r, uint64_t now)
 {
@@ -311,8 +311,9 @@ void replica_lease_watch(struct replica *r)
     }
     r->lease_told = (int)off;
     if (off == LEASE_OFF_DRIFT) {
-        replica_log(r, 0, "a node's clock runs at another rate than the configured bound allows: leases are off, reads "
-                          "are confirmed by a quorum; check the clocks");
+        replica_log(r, 0,
+                    "a node's clock runs at another rate than the configured bound allows: leases are off, reads "
+                    "are confirmed by a quorum; check the clocks");
     } else {
         replica_log(r, 2, "lease: %s", off == LEASE_NONE ? "held" : lease_off_name(off));
     }

@@ -89,8 +89,7 @@ static enum replica_status open_slots(struct replica *r, const char **error)
         return fail(error, REPLICA_FOREIGN,
                     "the data directory belongs to node %llu, not to node %llu: give each node its own directory, or "
                     "start it with --id %llu",
-                    (unsigned long long)r->state.id, (unsigned long long)r->config.id,
-                    (unsigned long long)r->state.id);
+                    (unsigned long long)r->state.id, (unsigned long long)r->config.id, (unsigned long long)r->state.id);
     }
     if (memcmp(r->state.cluster, r->config.cluster, sizeof r->state.cluster) != 0) {
         return fail(error, REPLICA_FOREIGN,
@@ -128,8 +127,10 @@ static enum replica_status check_settings(struct replica *r, const char **error)
     free(data);
     r->next_id = ok ? theirs.next_id : 0;
     if (!ok) {
-        return fail(error, REPLICA_CORRUPT, "the configuration at entry %llu is not understood: run the version that "
-                    "wrote it", (unsigned long long)index);
+        return fail(error, REPLICA_CORRUPT,
+                    "the configuration at entry %llu is not understood: run the version that "
+                    "wrote it",
+                    (unsigned long long)index);
     }
     if (theirs.election_timeout_ms != own.election_timeout_ms || theirs.heartbeat_ms != own.heartbeat_ms ||
         theirs.rho_ppm != own.rho_ppm) {

@@ -42,8 +42,7 @@ static bool follows(const struct replica *r, uint64_t leader, uint64_t term)
 static void append_piece(struct replica *r, const struct replica_peer *peer, const struct message *m,
                          const struct message_entry *entries, uint64_t prev_index, uint64_t prev_term, unsigned n)
 {
-    struct raft_message message = {
-        .type = RAFT_APPEND_ENTRIES, .server_id = peer->id, .server_address = peer->address};
+    struct raft_message message = {.type = RAFT_APPEND_ENTRIES, .server_id = peer->id, .server_address = peer->address};
     struct raft_append_entries *args = &message.append_entries;
     /* The core wants a batch that it frees itself when it does not keep the entries. Their data is borrowed from the
      * frame, so the batch is a token; after an update that kept entries the token is ours to free. */
@@ -80,10 +79,10 @@ static void append_piece(struct replica *r, const struct replica_peer *peer, con
     }
 }
 
-/* The core remembers one change that may not be committed, and the configuration before it. A follower may hold two that it
- * has not applied yet; a rollback of the second would then go back behind the first. But a leader proposes a change only
- * after the one before is committed: if its log, which agrees with ours up to `prev_index`, has a further one after that,
- * the one before is final. */
+/* The core remembers one change that may not be committed, and the configuration before it. A follower may hold two
+ * that it has not applied yet; a rollback of the second would then go back behind the first. But a leader proposes a
+ * change only after the one before is committed: if its log, which agrees with ours up to `prev_index`, has a further
+ * one after that, the one before is final. */
 static void settle_change(struct replica *r, uint64_t prev_index, uint64_t prev_term)
 {
     struct raft_event event = {.type = RAFT_CONFIGURATION};
@@ -148,8 +147,8 @@ static uint64_t append_bytes(const struct message_entry *entries, unsigned n)
     return bytes + ENV_BLOCK;
 }
 
-/* Refuse an AppendEntries of an old term. The core does so too, but leaves last_log_index in its answer unset, and with a
- * previous index of 0 its refusal reads as a success: whoever leads the current term by now could believe it. */
+/* Refuse an AppendEntries of an old term. The core does so too, but leaves last_log_index in its answer unset, and with
+ * a previous index of 0 its refusal reads as a success: whoever leads the current term by now could believe it. */
 static void refuse_append(struct replica *r, struct replica_peer *peer, const struct message *m)
 {
     const uint64_t rejected = m->append.prev_index > 0 ? m->append.prev_index : 1;
@@ -194,7 +193,8 @@ static void receive_append(struct replica *r, struct replica_peer *peer, const s
             break;
         }
         if (r->entries[i].type == WAL_CHANGE && !same_settings(r, &settings)) {
-            replica_log(r, 0, "the cluster of node %llu runs with election-timeout %u, heartbeat %u and clock-rate-error "
+            replica_log(r, 0,
+                        "the cluster of node %llu runs with election-timeout %u, heartbeat %u and clock-rate-error "
                         "%u: leases are only safe if all nodes agree; start this node with the cluster's values",
                         (unsigned long long)peer->id, settings.election_timeout_ms, settings.heartbeat_ms,
                         settings.rho_ppm);
@@ -202,8 +202,10 @@ static void receive_append(struct replica *r, struct replica_peer *peer, const s
             break;
         }
         if (r->entries[i].len > r->config.entry_bytes_max + 4096u) {
-            replica_log(r, 0, "an entry of %u bytes from node %llu is above this node's limit: configure the same "
-                        "limits on all nodes", r->entries[i].len, (unsigned long long)peer->id);
+            replica_log(r, 0,
+                        "an entry of %u bytes from node %llu is above this node's limit: configure the same "
+                        "limits on all nodes",
+                        r->entries[i].len, (unsigned long long)peer->id);
             n = i;
             break;
         }
@@ -266,8 +268,8 @@ static bool promise_has_ended(const struct replica *r)
     return r->core.state == RAFT_FOLLOWER && now_ms >= since + r->core.election_timeout;
 }
 
-/* Whose votes count is the candidate's to know: a learner may have been promoted by an entry that it has not got, and its
- * vote may be the one that is missing. The core asks the local configuration; so that says yes for the moment. */
+/* Whose votes count is the candidate's to know: a learner may have been promoted by an entry that it has not got, and
+ * its vote may be the one that is missing. The core asks the local configuration; so that says yes for the moment. */
 static void step_vote(struct replica *r, struct raft_message *message)
 {
     struct raft_server *self = NULL;
@@ -298,8 +300,7 @@ static void receive_vote(struct replica *r, struct replica_peer *peer, const str
                                                       .candidate_id = m->vote.candidate,
                                                       .last_log_index = m->vote.last_index,
                                                       .last_log_term = m->vote.last_term,
-                                                      .disrupt_leader =
-                                                          m->vote.disrupt_leader || promise_has_ended(r),
+                                                      .disrupt_leader = m->vote.disrupt_leader || promise_has_ended(r),
                                                       .pre_vote = m->vote.pre_vote};
     step_vote(r, &message);
 }
@@ -397,34 +398,34 @@ bool replica_receive(struct replica *r, uint64_t from, uint64_t connection, cons
     peer->connection = connection;
     r->frames_received++;
     switch (m.type) {
-        case MESSAGE_APPEND:
-            receive_append(r, peer, &m);
-            break;
-        case MESSAGE_APPEND_RESULT:
-            receive_append_result(r, peer, &m);
-            break;
-        case MESSAGE_VOTE:
-            receive_vote(r, peer, &m);
-            break;
-        case MESSAGE_VOTE_RESULT:
-            receive_vote_result(r, peer, &m);
-            break;
-        case MESSAGE_TIMEOUT_NOW:
-            receive_timeout_now(r, peer, &m);
-            break;
-        case MESSAGE_PING:
-            if (follows(r, peer->id, m.term)) {
-                send_echo(r, peer, m.ping.stamp, false);
-            }
-            break;
-        case MESSAGE_ECHO:
-            receive_echo(r, peer, &m);
-            break;
-        case MESSAGE_PULL:
-            if (r->core.state == RAFT_LEADER && m.term == r->core.current_term) {
-                peer->pull = m.pull.index;
-            }
-            break;
+    case MESSAGE_APPEND:
+        receive_append(r, peer, &m);
+        break;
+    case MESSAGE_APPEND_RESULT:
+        receive_append_result(r, peer, &m);
+        break;
+    case MESSAGE_VOTE:
+        receive_vote(r, peer, &m);
+        break;
+    case MESSAGE_VOTE_RESULT:
+        receive_vote_result(r, peer, &m);
+        break;
+    case MESSAGE_TIMEOUT_NOW:
+        receive_timeout_now(r, peer, &m);
+        break;
+    case MESSAGE_PING:
+        if (follows(r, peer->id, m.term)) {
+            send_echo(r, peer, m.ping.stamp, false);
+        }
+        break;
+    case MESSAGE_ECHO:
+        receive_echo(r, peer, &m);
+        break;
+    case MESSAGE_PULL:
+        if (r->core.state == RAFT_LEADER && m.term == r->core.current_term) {
+            peer->pull = m.pull.index;
+        }
+        break;
     }
     if (!r->dead) {
         replica_settle(r);

@@ -130,8 +130,8 @@ static void read_cb(struct wal_read *read, enum wal_status status, const struct 
     if (n > 0 && wants(peer) && entries[0].index == peer->want_next) {
         unsigned k = 0;
         for (; k < n && k < MESSAGE_ENTRIES_MAX && entries[k].index <= peer->want_last; k++) {
-            r->entries[k] = (struct message_entry){entries[k].term, (uint8_t)entries[k].type,
-                                                   (uint32_t)entries[k].len, entries[k].data};
+            r->entries[k] = (struct message_entry){entries[k].term, (uint8_t)entries[k].type, (uint32_t)entries[k].len,
+                                                   entries[k].data};
         }
         if (!send_append(r, peer, peer->want_next - 1, r->entries, k)) {
             replica_peer_forget(peer);
@@ -190,8 +190,7 @@ static void pump(struct replica *r, struct replica_peer *peer)
 /* Is all that the core asks for on its way already? A frame that was lost all the same is sent again in time. */
 static bool under_way(const struct replica *r, const struct replica_peer *peer, uint64_t last, uint64_t now_us)
 {
-    return last <= peer->sent_last &&
-           now_us < peer->sent_last_us + (uint64_t)r->config.election_timeout_ms * 1000;
+    return last <= peer->sent_last && now_us < peer->sent_last_us + (uint64_t)r->config.election_timeout_ms * 1000;
 }
 
 static void send_entries(struct replica *r, struct replica_peer *peer, const struct raft_append_entries *args)
@@ -228,44 +227,42 @@ void replica_send_core(struct replica *r, const struct raft_message *m)
         return; /* removed meanwhile */
     }
     switch (m->type) {
-        case RAFT_APPEND_ENTRIES:
-            send_entries(r, peer, &m->append_entries);
-            return;
-        case RAFT_APPEND_ENTRIES_RESULT:
-            out.type = MESSAGE_APPEND_RESULT;
-            out.term = m->append_entries_result.term;
-            out.append_result = (struct message_append_result){
-                m->append_entries_result.rejected, m->append_entries_result.last_log_index,
-                m->append_entries_result.features, m->append_entries_result.capacity};
-            break;
-        case RAFT_REQUEST_VOTE:
-            out.type = MESSAGE_VOTE;
-            out.term = m->request_vote.term;
-            out.vote = (struct message_vote){m->request_vote.candidate_id, m->request_vote.last_log_index,
-                                             m->request_vote.last_log_term,
-                                             /* The core keeps the flag in later rounds, where it would break a new
-                                              * leader's lease: it holds for the term after the TimeoutNow's only. */
-                                             m->request_vote.disrupt_leader &&
-                                                 m->request_vote.term == r->timeout_now_term + 1,
-                                             m->request_vote.pre_vote};
-            break;
-        case RAFT_REQUEST_VOTE_RESULT:
-            out.type = MESSAGE_VOTE_RESULT;
-            out.term = m->request_vote_result.term;
-            out.vote_result = (struct message_vote_result){
-                m->request_vote_result.vote_granted, m->request_vote_result.pre_vote,
-                m->request_vote_result.features, m->request_vote_result.capacity};
-            break;
-        case RAFT_TIMEOUT_NOW:
-            out.type = MESSAGE_TIMEOUT_NOW;
-            out.term = m->timeout_now.term;
-            out.timeout_now =
-                (struct message_timeout_now){m->timeout_now.last_log_index, m->timeout_now.last_log_term};
-            break;
-        case RAFT_INSTALL_SNAPSHOT:
-            /* The log is never dropped before snapshots exist, so the core has no reason to ask. */
-            replica_log(r, 0, "the core asks for a snapshot to %llu, but none can exist", m->server_id);
-            return;
+    case RAFT_APPEND_ENTRIES:
+        send_entries(r, peer, &m->append_entries);
+        return;
+    case RAFT_APPEND_ENTRIES_RESULT:
+        out.type = MESSAGE_APPEND_RESULT;
+        out.term = m->append_entries_result.term;
+        out.append_result =
+            (struct message_append_result){m->append_entries_result.rejected, m->append_entries_result.last_log_index,
+                                           m->append_entries_result.features, m->append_entries_result.capacity};
+        break;
+    case RAFT_REQUEST_VOTE:
+        out.type = MESSAGE_VOTE;
+        out.term = m->request_vote.term;
+        out.vote = (struct message_vote){
+            m->request_vote.candidate_id, m->request_vote.last_log_index, m->request_vote.last_log_term,
+            /* The core keeps the flag in later rounds, where it would break a new
+             * leader's lease: it holds for the term after the TimeoutNow's only. */
+            m->request_vote.disrupt_leader && m->request_vote.term == r->timeout_now_term + 1,
+            m->request_vote.pre_vote};
+        break;
+    case RAFT_REQUEST_VOTE_RESULT:
+        out.type = MESSAGE_VOTE_RESULT;
+        out.term = m->request_vote_result.term;
+        out.vote_result =
+            (struct message_vote_result){m->request_vote_result.vote_granted, m->request_vote_result.pre_vote,
+                                         m->request_vote_result.features, m->request_vote_result.capacity};
+        break;
+    case RAFT_TIMEOUT_NOW:
+        out.type = MESSAGE_TIMEOUT_NOW;
+        out.term = m->timeout_now.term;
+        out.timeout_now = (struct message_timeout_now){m->timeout_now.last_log_index, m->timeout_now.last_log_term};
+        break;
+    case RAFT_INSTALL_SNAPSHOT:
+        /* The log is never dropped before snapshots exist, so the core has no reason to ask. */
+        replica_log(r, 0, "the core asks for a snapshot to %llu, but none can exist", m->server_id);
+        return;
     }
     (void)replica_send(r, peer, &out);
 }

@@ -36,9 +36,9 @@ struct server_config {
      * call conn_close_after_write after the last; may then be called again. False, or NULL here: the connection closes
      * once what is queued has been written. */
     bool (*eof)(void *session, struct conn *conn);
-    /* Optional. The client broke the protocol; nothing more is read. `text` is the error to send, borrowed until return.
-     * The owner queues it behind the replies still to come and then calls conn_close_after_write. NULL here: done at
-     * once. */
+    /* Optional. The client broke the protocol; nothing more is read. `text` is the error to send, borrowed until
+     * return. The owner queues it behind the replies still to come and then calls conn_close_after_write. NULL here:
+     * done at once. */
     void (*malformed)(void *session, struct conn *conn, const char *text);
 };
 

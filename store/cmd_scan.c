@@ -91,8 +91,8 @@ void cmd_keys(struct store *store, const struct iovec *argv, unsigned argc, stru
     free(walk.found);
 }
 
-/* Redis's rules are strtoul's: a sign, nothing at all (0), and wrapping of negative numbers are fine; a leading space or
- * more than 64 bits is not. */
+/* Redis's rules are strtoul's: a sign, nothing at all (0), and wrapping of negative numbers are fine; a leading space
+ * or more than 64 bits is not. */
 static bool parse_cursor(struct iovec arg, uint64_t *cursor)
 {
     const unsigned char *text = arg.iov_base;
@@ -137,8 +137,8 @@ static bool parse_scan(const struct iovec *argv, unsigned argc, struct walk *wal
             walk->pattern = value;
             walk->all = pattern_is_star(value);
         } else if (arg_is(argv[i], "TYPE")) {
-            walk->type = (struct iovec){.iov_base = value.iov_base != NULL ? value.iov_base : "",
-                                        .iov_len = value.iov_len};
+            walk->type =
+                (struct iovec){.iov_base = value.iov_base != NULL ? value.iov_base : "", .iov_len = value.iov_len};
         } else {
             reply_syntax_error(reply);
             return false;

@@ -83,8 +83,7 @@ void cmd_set(struct store *store, const struct iovec *argv, unsigned argc, struc
         }
     }
     int64_t deadline_ms = 0;
-    if (options.unit != EXPIRY_NONE &&
-        !expiry_parse(store, options.time, options.unit, "set", &deadline_ms, reply)) {
+    if (options.unit != EXPIRY_NONE && !expiry_parse(store, options.time, options.unit, "set", &deadline_ms, reply)) {
         return;
     }
 
@@ -200,8 +199,7 @@ void cmd_getex(struct store *store, const struct iovec *argv, unsigned argc, str
         return;
     }
     int64_t deadline_ms = 0;
-    if (options.unit != EXPIRY_NONE &&
-        !expiry_parse(store, options.time, options.unit, "getex", &deadline_ms, reply)) {
+    if (options.unit != EXPIRY_NONE && !expiry_parse(store, options.time, options.unit, "getex", &deadline_ms, reply)) {
         return;
     }
     string_reply(key, reply);

@@ -133,7 +133,8 @@ static void cmd_append(struct store *store, const struct iovec *argv, unsigned a
     reply_integer(reply, (int64_t)(len + more.iov_len));
 }
 
-/* A new string of `offset` zeros and `piece`, as one mutation. The zeros of calloc cost no memory until they are copied. */
+/* A new string of `offset` zeros and `piece`, as one mutation. The zeros of calloc cost no memory until they are
+ * copied. */
 static void create_padded(struct store *store, struct iovec name, size_t offset, struct iovec piece)
 {
     char *value = calloc(1, offset + piece.iov_len);
@@ -214,75 +215,59 @@ static void cmd_getrange(struct store *store, const struct iovec *argv, unsigned
 }
 
 const struct store_command store_family_string[] = {
-    {"get", 2, STORE_READ | STORE_FAST, 1, 1, 1, "string", "1.0.0",
-     "Get the value of a key",
-     "O(1)", cmd_get, NULL},
-    {"set", -3, STORE_WRITE | STORE_DENYOOM, 1, 1, 1, "string", "1.0.0",
-     "Set the string value of a key",
-     "O(1)", cmd_set, NULL},
+    {"get", 2, STORE_READ | STORE_FAST, 1, 1, 1, "string", "1.0.0", "Get the value of a key", "O(1)", cmd_get, NULL},
+    {"set", -3, STORE_WRITE | STORE_DENYOOM, 1, 1, 1, "string", "1.0.0", "Set the string value of a key", "O(1)",
+     cmd_set, NULL},
     {"setnx", 3, STORE_WRITE | STORE_DENYOOM | STORE_FAST, 1, 1, 1, "string", "1.0.0",
-     "Set the value of a key, only if the key does not exist",
-     "O(1)", cmd_setnx, NULL},
-    {"setex", 4, STORE_WRITE | STORE_DENYOOM, 1, 1, 1, "string", "2.0.0",
-     "Set the value and expiration of a key",
+     "Set the value of a key, only if the key does not exist", "O(1)", cmd_setnx, NULL},
+    {"setex", 4, STORE_WRITE | STORE_DENYOOM, 1, 1, 1, "string", "2.0.0", "Set the value and expiration of a key",
      "O(1)", cmd_setex, NULL},
     {"psetex", 4, STORE_WRITE | STORE_DENYOOM, 1, 1, 1, "string", "2.6.0",
-     "Set the value and expiration in milliseconds of a key",
-     "O(1)", cmd_psetex, NULL},
+     "Set the value and expiration in milliseconds of a key", "O(1)", cmd_psetex, NULL},
     {"getset", 3, STORE_WRITE | STORE_DENYOOM | STORE_FAST, 1, 1, 1, "string", "1.0.0",
-     "Set the string value of a key and return its old value",
-     "O(1)", cmd_getset, NULL},
-    {"getdel", 2, STORE_WRITE | STORE_FAST, 1, 1, 1, "string", "6.2.0",
-     "Get the value of a key and delete the key",
+     "Set the string value of a key and return its old value", "O(1)", cmd_getset, NULL},
+    {"getdel", 2, STORE_WRITE | STORE_FAST, 1, 1, 1, "string", "6.2.0", "Get the value of a key and delete the key",
      "O(1)", cmd_getdel, NULL},
     {"getex", -2, STORE_WRITE | STORE_FAST, 1, 1, 1, "string", "6.2.0",
-     "Get the value of a key and optionally set its expiration",
-     "O(1)", cmd_getex, NULL},
-    {"mget", -2, STORE_READ | STORE_FAST, 1, -1, 1, "string", "1.0.0",
-     "Get the values of all the given keys",
+     "Get the value of a key and optionally set its expiration", "O(1)", cmd_getex, NULL},
+    {"mget", -2, STORE_READ | STORE_FAST, 1, -1, 1, "string", "1.0.0", "Get the values of all the given keys",
      "O(N) where N is the number of keys to retrieve.", cmd_mget, NULL},
-    {"mset", -3, STORE_WRITE | STORE_DENYOOM, 1, -1, 2, "string", "1.0.1",
-     "Set multiple keys to multiple values",
+    {"mset", -3, STORE_WRITE | STORE_DENYOOM, 1, -1, 2, "string", "1.0.1", "Set multiple keys to multiple values",
      "O(N) where N is the number of keys to set.", cmd_mset, NULL},
     {"msetnx", -3, STORE_WRITE | STORE_DENYOOM, 1, -1, 2, "string", "1.0.1",
      "Set multiple keys to multiple values, only if none of the keys exist",
      "O(N) where N is the number of keys to set.", cmd_msetnx, NULL},
-    {"append", 3, STORE_WRITE | STORE_DENYOOM | STORE_FAST, 1, 1, 1, "string", "2.0.0",
-     "Append a value to a key",
+    {"append", 3, STORE_WRITE | STORE_DENYOOM | STORE_FAST, 1, 1, 1, "string", "2.0.0", "Append a value to a key",
      "O(1). The amortized time complexity is O(1) assuming the appended value is small and the already present "
      "value is of any size, since the dynamic string library used by Redis will double the free space available on "
-     "every reallocation.", cmd_append, NULL},
-    {"strlen", 2, STORE_READ | STORE_FAST, 1, 1, 1, "string", "2.2.0",
-     "Get the length of the value stored in a key",
+     "every reallocation.",
+     cmd_append, NULL},
+    {"strlen", 2, STORE_READ | STORE_FAST, 1, 1, 1, "string", "2.2.0", "Get the length of the value stored in a key",
      "O(1)", cmd_strlen, NULL},
     {"setrange", 4, STORE_WRITE | STORE_DENYOOM, 1, 1, 1, "string", "2.2.0",
      "Overwrite part of a string at key starting at the specified offset",
      "O(1), not counting the time taken to copy the new string in place. Usually, this string is very small so the "
-     "amortized complexity is O(1). Otherwise, complexity is O(M) with M being the length of the value argument.", cmd_setrange, NULL},
-    {"getrange", 4, STORE_READ, 1, 1, 1, "string", "2.4.0",
-     "Get a substring of the string stored at a key",
+     "amortized complexity is O(1). Otherwise, complexity is O(M) with M being the length of the value argument.",
+     cmd_setrange, NULL},
+    {"getrange", 4, STORE_READ, 1, 1, 1, "string", "2.4.0", "Get a substring of the string stored at a key",
      "O(N) where N is the length of the returned string. The complexity is ultimately determined by the returned "
      "length, but because creating a substring from an existing string is very cheap, it can be considered O(1) for "
-     "small strings.", cmd_getrange, NULL},
-    {"substr", 4, STORE_READ, 1, 1, 1, "string", "1.0.0",
-     "Get a substring of the string stored at a key",
+     "small strings.",
+     cmd_getrange, NULL},
+    {"substr", 4, STORE_READ, 1, 1, 1, "string", "1.0.0", "Get a substring of the string stored at a key",
      "O(N) where N is the length of the returned string. The complexity is ultimately determined by the returned "
      "length, but because creating a substring from an existing string is very cheap, it can be considered O(1) for "
-     "small strings.", cmd_getrange, NULL},
+     "small strings.",
+     cmd_getrange, NULL},
     {"incr", 2, STORE_WRITE | STORE_DENYOOM | STORE_FAST, 1, 1, 1, "string", "1.0.0",
-     "Increment the integer value of a key by one",
-     "O(1)", cmd_incr, NULL},
+     "Increment the integer value of a key by one", "O(1)", cmd_incr, NULL},
     {"decr", 2, STORE_WRITE | STORE_DENYOOM | STORE_FAST, 1, 1, 1, "string", "1.0.0",
-     "Decrement the integer value of a key by one",
-     "O(1)", cmd_decr, NULL},
+     "Decrement the integer value of a key by one", "O(1)", cmd_decr, NULL},
     {"incrby", 3, STORE_WRITE | STORE_DENYOOM | STORE_FAST, 1, 1, 1, "string", "1.0.0",
-     "Increment the integer value of a key by the given amount",
-     "O(1)", cmd_incrby, NULL},
+     "Increment the integer value of a key by the given amount", "O(1)", cmd_incrby, NULL},
     {"decrby", 3, STORE_WRITE | STORE_DENYOOM | STORE_FAST, 1, 1, 1, "string", "1.0.0",
-     "Decrement the integer value of a key by the given number",
-     "O(1)", cmd_decrby, NULL},
+     "Decrement the integer value of a key by the given number", "O(1)", cmd_decrby, NULL},
     {"incrbyfloat", 3, STORE_WRITE | STORE_DENYOOM | STORE_FAST, 1, 1, 1, "string", "2.6.0",
-     "Increment the float value of a key by the given amount",
-     "O(1)", cmd_incrbyfloat, NULL},
+     "Increment the float value of a key by the given amount", "O(1)", cmd_incrbyfloat, NULL},
     {.name = NULL},
 };

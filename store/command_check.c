@@ -21,8 +21,7 @@ const struct store_command *store_subcommand_find(const struct store_command *co
     return NULL;
 }
 
-static void reply_unknown_subcommand(const struct store_command *command, struct iovec word,
-                                     struct store_reply *reply)
+static void reply_unknown_subcommand(const struct store_command *command, struct iovec word, struct store_reply *reply)
 {
     char upper[32];
     size_t len = strlen(command->name);

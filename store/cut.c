@@ -52,11 +52,18 @@ static bool is_large(const struct key *key)
     return view.bytes > MEMORY_SMALL_MAX;
 }
 
+static bool saving_is_off(void)
+{
+    if (STORE_PLANT(STORE_PLANT_SKIP_SAVE)) {
+        return true;
+    }
+    return STORE_PLANT(STORE_PLANT_NOT_A_CUT);
+}
+
 /* Does the key belong to the cut, ahead of the front? */
 static bool is_ahead(const struct cut *cut, const struct key *key)
 {
-    if (cut->failed || key_revision_get(key) > cut->revision || STORE_PLANT(STORE_PLANT_SKIP_SAVE) ||
-        STORE_PLANT(STORE_PLANT_NOT_A_CUT)) {
+    if (cut->failed || key_revision_get(key) > cut->revision || saving_is_off()) {
         return false;
     }
     struct iovec name = key_name(key);

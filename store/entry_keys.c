@@ -35,8 +35,7 @@ static void walk_command(struct walk *walk, const uint8_t *at)
         return;
     }
     const unsigned first = (unsigned)command->first_key;
-    const unsigned last =
-        command->last_key >= 0 ? (unsigned)command->last_key : argc - (unsigned)(-command->last_key);
+    const unsigned last = command->last_key >= 0 ? (unsigned)command->last_key : argc - (unsigned)(-command->last_key);
     at += RECORD_HEADER_BYTES;
     for (unsigned i = 1; i < argc && i <= last; i++) {
         struct iovec argument;
@@ -65,8 +64,8 @@ static void walk_transaction(struct walk *walk, const uint8_t *at)
     }
 }
 
-bool store_entry_keys(const struct store *store, const void *data, size_t len,
-                      void (*each)(void *ctx, uint64_t hash), void *ctx)
+bool store_entry_keys(const struct store *store, const void *data, size_t len, void (*each)(void *ctx, uint64_t hash),
+                      void *ctx)
 {
     struct walk walk = {.each = each, .ctx = ctx, .store = store};
     const uint8_t *at = data;

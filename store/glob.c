@@ -1,6 +1,6 @@
-/* Every element of a pattern but `*` takes exactly one byte, so when a match fails it is enough to give one more byte to
- * the latest `*`: an earlier one could only take bytes that the later one can take as well. Hence no recursion, and a
- * bound of pattern times text steps. */
+/* Every element of a pattern but `*` takes exactly one byte, so when a match fails it is enough to give one more byte
+ * to the latest `*`: an earlier one could only take bytes that the later one can take as well. Hence no recursion, and
+ * a bound of pattern times text steps. */
 #include "store/glob.h"
 
 #include <stdint.h>

@@ -17,8 +17,8 @@ struct key *keyspace_find_read(struct store *store, const void *key, size_t len)
 
 enum keyspace_type key_type(const struct key *key);
 struct iovec key_name(const struct key *key);
-struct iovec key_value(const struct key *key);    /* strings: borrowed until the next mutating call */
-uint64_t key_deadline_ms(const struct key *key);  /* absolute, KEYSPACE_NO_DEADLINE if none */
+struct iovec key_value(const struct key *key);   /* strings: borrowed until the next mutating call */
+uint64_t key_deadline_ms(const struct key *key); /* absolute, KEYSPACE_NO_DEADLINE if none */
 uint64_t key_revision(const struct key *key);
 
 /* Mutations. Each call that changes something is one mutation: it takes the next revision and updates the digest,

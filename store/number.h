@@ -13,8 +13,8 @@
 /* Longest text of a 64-bit integer, with its terminating zero. */
 #define NUMBER_INTEGER_BYTES_MAX 21u
 
-/* All of `text` as a long double, with Redis's rules: no leading space, no NaN, "inf" and hexadecimal are numbers; out of
- * range is refused. */
+/* All of `text` as a long double, with Redis's rules: no leading space, no NaN, "inf" and hexadecimal are numbers; out
+ * of range is refused. */
 bool number_parse_real(struct iovec text, long double *value);
 
 /* As INCRBYFLOAT shows it: up to 17 digits behind the point, no exponent, no trailing zeros. The value must be finite.

@@ -1,6 +1,7 @@
 /* Snapshots: a store's content at one instant as a stream of bytes, produced piece by piece while writes go on, and
  * consumed. Owns what writes would have destroyed of that instant. Knows nothing of files, compression and
- * checksums. Called from the store's thread. Format: docs/FORMATS.md, section Snapshot stream. */
+ * checksums. Called from the store's thread; stores share nothing, so one may be loaded on another thread while the
+ * one that it will replace is served. Format: docs/FORMATS.md, section Snapshot stream. */
 #ifndef LOCKSTEP_STORE_SNAPSHOT_H
 #define LOCKSTEP_STORE_SNAPSHOT_H
 
@@ -46,7 +47,8 @@ enum store_snapshot_state store_snapshot_step(struct store_snapshot *snapshot, s
                                               void (*emit)(void *ctx, const void *data, size_t len), void *ctx)
     __attribute__((warn_unused_result));
 
-/* At any time; frees the snapshot. What it has kept goes back to the system as store_tidy describes. */
+/* At any time; frees the snapshot. What it has kept goes back to the system as store_tidy describes. Costs
+ * microseconds, up to about 1 ms if it holds the limit's worth of blocks of 4 KiB. */
 void store_snapshot_end(struct store_snapshot *snapshot);
 
 void store_snapshot_cut(const struct store_snapshot *snapshot, struct store_cut *cut);
@@ -66,7 +68,8 @@ struct store_loader;
  * it, or 0 if it is unknown: the table is sized in advance only for as many keys as such a stream can hold (unknown: a
  * million), so that a damaged header can't ask for all memory. NULL: out of memory. */
 struct store_loader *store_loader_new(struct store *store, uint64_t stream_bytes);
-/* The next bytes of the stream, cut anywhere. STORE_MALFORMED, or STORE_VERSION for a stream of a newer version; then
+/* The next bytes of the stream, cut anywhere. The first call sizes the table (some 10 ns for each
+ * key of the header). STORE_MALFORMED, or STORE_VERSION for a stream of a newer version; then
  * store_loader_error tells more, and only store_loader_free may follow. */
 enum store_status store_loader_feed(struct store_loader *loader, const void *data, size_t len)
     __attribute__((warn_unused_result));
@@ -84,7 +87,7 @@ void store_loader_free(struct store_loader *loader);
 
 /* Put the content, revision and time of `loaded`, taken, in the place of the store's: a snapshot installed. Costs
  * microseconds; the old memory goes back to the system as after FLUSHALL, and a snapshot that is running goes on with
- * it. Statistics stay. Both must have the same hash seed. */
+ * it. Statistics stay. Both must have the same hash seed. Until then both contents are in memory. */
 void store_replace(struct store *store, struct store *loaded);
 
 #endif

@@ -29,15 +29,15 @@ enum store_status {
  * A NULL `struct store_reply *` means nobody listens. */
 struct store_reply;
 struct store_reply_ops {
-    void (*status)(struct store_reply *r, const char *text);             /* "OK", "QUEUED" */
-    void (*error)(struct store_reply *r, const char *text, size_t len);  /* with its code: "WRONGTYPE Operation..." */
+    void (*status)(struct store_reply *r, const char *text);            /* "OK", "QUEUED" */
+    void (*error)(struct store_reply *r, const char *text, size_t len); /* with its code: "WRONGTYPE Operation..." */
     void (*integer)(struct store_reply *r, int64_t value);
     void (*bulk)(struct store_reply *r, const void *data, size_t len);
-    void (*null)(struct store_reply *r);        /* RESP2 $-1, RESP3 _ */
-    void (*null_array)(struct store_reply *r);  /* RESP2 *-1, RESP3 _ */
-    void (*array)(struct store_reply *r, size_t n); /* n replies follow */
-    void (*map)(struct store_reply *r, size_t n);   /* n pairs follow (RESP2: array of 2n) */
-    void (*set)(struct store_reply *r, size_t n);   /* RESP2: array */
+    void (*null)(struct store_reply *r);               /* RESP2 $-1, RESP3 _ */
+    void (*null_array)(struct store_reply *r);         /* RESP2 *-1, RESP3 _ */
+    void (*array)(struct store_reply *r, size_t n);    /* n replies follow */
+    void (*map)(struct store_reply *r, size_t n);      /* n pairs follow (RESP2: array of 2n) */
+    void (*set)(struct store_reply *r, size_t n);      /* RESP2: array */
     void (*real)(struct store_reply *r, double value); /* RESP3 double, RESP2 bulk */
 };
 /* Owners embed this as their first member. */
@@ -46,7 +46,8 @@ struct store_reply {
 };
 
 struct store_config {
-    uint64_t hash_seed; /* the same on all nodes of a cluster (from its uuid), so that SCAN cursors survive a failover */
+    uint64_t
+        hash_seed; /* the same on all nodes of a cluster (from its uuid), so that SCAN cursors survive a failover */
 };
 struct store *store_new(const struct store_config *config);
 void store_free(struct store *store);
@@ -131,8 +132,8 @@ uint64_t store_entry_time_ms(const void *data, size_t len);
 /* Reads a checked entry back, command by command, in the order in which they were added. What a step yields points into
  * the entry and into arrays of the reader, until the next step. */
 struct store_entry_reader {
-    bool transaction;          /* which of the two was read */
-    const struct iovec *argv;  /* a command, under its lower-case name */
+    bool transaction;         /* which of the two was read */
+    const struct iovec *argv; /* a command, under its lower-case name */
     unsigned argc;
     const struct store_watch *watches; /* a transaction */
     unsigned n_watches;
@@ -156,8 +157,8 @@ void store_entry_reader_fini(struct store_entry_reader *reader);
 
 /* Calls `each` with store_key_hash of every key that the writes of a checked entry name. False: some of them touch keys
  * that they do not name. (An entry also touches every key whose deadline is at or before its time.) */
-bool store_entry_keys(const struct store *store, const void *data, size_t len,
-                      void (*each)(void *ctx, uint64_t hash), void *ctx);
+bool store_entry_keys(const struct store *store, const void *data, size_t len, void (*each)(void *ctx, uint64_t hash),
+                      void *ctx);
 
 /* Called around each command of an entry while it is applied. */
 struct store_apply_hooks {
@@ -171,16 +172,16 @@ struct store_apply_hooks {
  * Expiry work per entry is bounded; what is left is dead for every observer already and removed by later entries. */
 void store_apply(struct store *store, const void *data, size_t len, const struct store_apply_hooks *hooks);
 
-/* Memory that commands free in bulk (FLUSHALL, large values) goes back to the system in pieces, one per store_apply. Call
- * this when idle to give back another piece; false when nothing is left. Never changes content. */
+/* Memory that commands free in bulk (FLUSHALL, large values) goes back to the system in pieces, one per store_apply.
+ * Call this when idle to give back another piece; false when nothing is left. Never changes content. */
 bool store_tidy(struct store *store);
 
 /* Execute a STORE_READ command against the current content. */
 void store_read(struct store *store, const struct store_command *command, const struct iovec *argv, unsigned argc,
                 struct store_reply *reply);
-/* What the cluster time would be now if an entry came: TTL and PTTL count down to it, so that they don't stand still while
- * nothing is written. Changes no content and no key's life; at or below store_time_ms it is ignored, so 0 takes it back.
- * Set it around store_read of a STORE_CLOCK command only: apply must not see it. */
+/* What the cluster time would be now if an entry came: TTL and PTTL count down to it, so that they don't stand still
+ * while nothing is written. Changes no content and no key's life; at or below store_time_ms it is ignored, so 0 takes
+ * it back. Set it around store_read of a STORE_CLOCK command only: apply must not see it. */
 void store_set_read_time(struct store *store, uint64_t time_ms);
 /* Seed for the random picks of reads (RANDOMKEY); never affects content. */
 void store_seed_reads(struct store *store, uint64_t seed);

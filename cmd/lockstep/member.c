@@ -1,4 +1,5 @@
-/* `lockstep member`: adds, promotes, demotes and removes nodes. Finds the leader, waits until the change is committed. */
+/* `lockstep member`: adds, promotes, demotes and removes nodes. Finds the leader, waits until the change is committed.
+ */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -94,7 +95,8 @@ static bool command_send(const struct address *address, int argc, const char *co
     }
     const bool ok = connection_call(connection, argc, argv, &item);
     if (ok) {
-        snprintf(text, 300, "%c%.*s", item.type, item.len < 280 ? (int)item.len : 280, item.text == NULL ? "" : item.text);
+        snprintf(text, 300, "%c%.*s", item.type, item.len < 280 ? (int)item.len : 280,
+                 item.text == NULL ? "" : item.text);
     } else {
         snprintf(text, 300, "!%.280s", connection_error(connection));
     }

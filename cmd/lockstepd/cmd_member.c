@@ -117,8 +117,9 @@ void run_lockstep_member(struct call *call)
         reply_status(call, status, why);
         return;
     }
-    call_error(call, "ERR LOCKSTEP MEMBER ADD id host:port[:peerport] | PROMOTE id | DEMOTE id | REMOVE id | ADDRESS id "
-                     "host:port[:peerport] | LIST");
+    call_error(call,
+               "ERR LOCKSTEP MEMBER ADD id host:port[:peerport] | PROMOTE id | DEMOTE id | REMOVE id | ADDRESS id "
+               "host:port[:peerport] | LIST");
 }
 
 void run_lockstep_join(struct call *call)

@@ -187,8 +187,7 @@ static void run_wait(struct call *call)
     }
 }
 
-/* --- DEBUG, SHUTDOWN, SAVE
- * -------------------------------------------------------------------------------------------- */
+/* --- DEBUG, SHUTDOWN, SAVE --- */
 
 static void run_debug(struct call *call)
 {
@@ -250,8 +249,7 @@ static void run_save(struct call *call)
     call_error(call, "ERR There is nothing to save: every acknowledged write is in the replicated log already");
 }
 
-/* --- LOCKSTEP STATUS
- * -------------------------------------------------------------------------------------------------- */
+/* --- LOCKSTEP STATUS --- */
 
 /* Host names and addresses need no more than this of JSON's escapes; other bytes can't stand in them. */
 static void json_text(struct resp_buffer *out, const char *text)

@@ -20,9 +20,9 @@ struct command_index {
 };
 
 static const struct command *const families[] = {
-    command_family_connection, command_family_client, command_family_command, command_family_config,
-    command_family_cluster,    command_family_server, command_family_info,    command_family_multi,
-    command_family_readmode,
+    command_family_connection, command_family_client,  command_family_command,
+    command_family_config,     command_family_cluster, command_family_server,
+    command_family_info,       command_family_multi,   command_family_readmode,
 };
 
 /* Length and three bytes tell names apart well enough; this is on every request's path. Setting bit 5 folds the case of

@@ -33,7 +33,8 @@ static const struct config_option options[] = {
     {"member", CONFIG_MEMBER, FIELD(members), 0, 0, "", false,
      "ID HOST:PORT[:PEERPORT], once per node of the first start, in the same order on all nodes"},
     {"join", CONFIG_TEXT, FIELD(join), 0, 200, "", false,
-     "HOST:PORT of clients of any member of a running cluster: start with an empty directory and wait to be added to it"},
+     "HOST:PORT of clients of any member of a running cluster: start with an empty directory and wait to be added to "
+     "it"},
     {"election-timeout-ms", CONFIG_NUMBER32, FIELD(election_timeout_ms), 20, 60000, "300", false,
      "without a leader for this long, up to twice that at random, an election starts; the same on all nodes"},
     {"heartbeat-ms", CONFIG_NUMBER32, FIELD(heartbeat_ms), 0, 20000, "0", false,
@@ -460,8 +461,9 @@ bool config_finish(struct config *config, char *error)
 {
     const struct config_member *own;
     if (config->join != NULL && config->n_members > 0) {
-        (void)snprintf(error, CONFIG_ERROR_MAX, "join and member exclude each other: a joining node learns the members "
-                                                "from the cluster");
+        (void)snprintf(error, CONFIG_ERROR_MAX,
+                       "join and member exclude each other: a joining node learns the members "
+                       "from the cluster");
         return false;
     }
     if (config->join != NULL && !config_given(config, "id")) {

@@ -33,15 +33,15 @@ struct config {
     char *join;                                        /* HOST:PORT of a member to join; NULL: none */
     bool joined;                                       /* set by join.c: joined_cluster holds */
     unsigned char joined_cluster[16];
-    uint32_t election_timeout_ms;                      /* default 300 */
-    uint32_t heartbeat_ms;                             /* 0: a tenth of the election timeout */
-    uint32_t clock_rate_error_ppm; /* bound on every node's clock rate error, default 10000 (1 %) */
-    bool leases;                   /* answer reads from memory under leases */
-    char *read_grants;             /* "all": every replica reads locally; "leader": only the leader */
-    bool read_grants_all;          /* the same, parsed by config_finish */
-    char *read_mode;               /* READMODE of new connections */
+    uint32_t election_timeout_ms;      /* default 300 */
+    uint32_t heartbeat_ms;             /* 0: a tenth of the election timeout */
+    uint32_t clock_rate_error_ppm;     /* bound on every node's clock rate error, default 10000 (1 %) */
+    bool leases;                       /* answer reads from memory under leases */
+    char *read_grants;                 /* "all": every replica reads locally; "leader": only the leader */
+    bool read_grants_all;              /* the same, parsed by config_finish */
+    char *read_mode;                   /* READMODE of new connections */
     struct read_mode read_mode_parsed; /* the same, parsed by config_finish */
-    uint64_t maxmemory;                                /* bytes of logical store size, 0: none */
+    uint64_t maxmemory;                /* bytes of logical store size, 0: none */
     uint64_t wal_segment_bytes, space_reserve_bytes, inflight_bytes, log_tail_bytes;
     uint32_t batch_bytes_max; /* target size of one log entry, default 256 KiB */
     uint32_t entry_bytes_max; /* one command at most this, default 64 MiB */

@@ -1,5 +1,5 @@
-/* Arguments of one command, or of one transaction, as one block of bytes: what waits in the executor and what travels to
- * the leader. Pure; knows nothing of where it goes. Layout: docs/FORMATS.md, section Forwarding. */
+/* Arguments of one command, or of one transaction, as one block of bytes: what waits in the executor and what travels
+ * to the leader. Pure; knows nothing of where it goes. Layout: docs/FORMATS.md, section Forwarding. */
 #ifndef LOCKSTEP_EXEC_ARGS_H
 #define LOCKSTEP_EXEC_ARGS_H
 

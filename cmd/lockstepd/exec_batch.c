@@ -56,8 +56,8 @@ static struct exec_request *batch_pop(struct exec_batch *batch)
     return request;
 }
 
-/* It will never be proposed: its writes end with `error`, its riders (reads) are done without it. Earlier requests of its
- * sessions may be in flight, so none ends here. */
+/* It will never be proposed: its writes end with `error`, its riders (reads) are done without it. Earlier requests of
+ * its sessions may be in flight, so none ends here. */
 static void batch_fail(struct exec_batch *batch, const char *error)
 {
     struct executor *ex = batch->executor;
@@ -72,7 +72,8 @@ static void batch_fail(struct exec_batch *batch, const char *error)
     batch_free(batch);
 }
 
-/* --- Leadership has moved ------------------------------------------------------------------------------------------- */
+/* --- Leadership has moved -------------------------------------------------------------------------------------------
+ */
 
 /* Give the writes of a sealed batch their arguments back. Those that stay without, for want of memory, get an error. */
 static void give_back_arguments(struct exec_batch *batch)
@@ -147,8 +148,8 @@ static void close_open(struct executor *ex)
 static enum store_status add(struct exec_batch *batch, const struct exec_input *in)
 {
     return in->command != NULL ? store_batch_add(&batch->commands, in->argv, in->argc)
-                               : store_batch_add_transaction(&batch->commands, in->watches, in->n_watches,
-                                                             in->commands, in->n_commands);
+                               : store_batch_add_transaction(&batch->commands, in->watches, in->n_watches, in->commands,
+                                                             in->n_commands);
 }
 
 /* Add to the open batch, opening another when it is full. */
@@ -229,7 +230,9 @@ void exec_write(struct executor *ex, struct exec_request *request, const struct 
     const enum store_status status = add_to_open(ex, in);
     if (status != STORE_OK) {
         refuse(ex, request,
-               status == STORE_NO_MEMORY ? EXEC_NO_MEMORY : status == STORE_TOO_BIG ? EXEC_TOO_BIG : EXEC_REFUSED);
+               status == STORE_NO_MEMORY ? EXEC_NO_MEMORY
+               : status == STORE_TOO_BIG ? EXEC_TOO_BIG
+                                         : EXEC_REFUSED);
         return;
     }
     free(request->args);
@@ -260,35 +263,35 @@ static bool propose_one(struct executor *ex, struct exec_batch *batch)
 {
     const unsigned count = store_batch_count(&batch->commands);
 
-    if (batch->data == NULL && store_batch_seal(&batch->commands, replica_cluster_time(ex->replica), &batch->data,
-                                                &batch->len) != STORE_OK) {
+    if (batch->data == NULL &&
+        store_batch_seal(&batch->commands, replica_cluster_time(ex->replica), &batch->data, &batch->len) != STORE_OK) {
         ex->queue_bytes -= batch->bytes;
         batch_fail(batch, EXEC_NO_MEMORY);
         return true;
     }
     batch->proposal.unknown = unknown_cb;
     switch (replica_propose(ex->replica, batch->data, batch->len, &batch->proposal)) {
-        case REPLICA_OK:
-            batch->data = NULL;
-            batch->proposed = true;
-            ex->in_flight++;
-            ex->queue_bytes -= batch->bytes;
-            note_proposed(ex, count);
-            return true;
-        case REPLICA_BUSY:
-            return false;
-        case REPLICA_NO_SPACE:
-            ex->queue_bytes -= batch->bytes;
-            batch_fail(batch, EXEC_NOSPACE);
-            return true;
-        case REPLICA_TOO_BIG:
-            ex->queue_bytes -= batch->bytes;
-            batch_fail(batch, EXEC_TOO_BIG);
-            return true;
-        default:
-            ex->queue_bytes -= batch->bytes;
-            batch_route_again(batch);
-            return true;
+    case REPLICA_OK:
+        batch->data = NULL;
+        batch->proposed = true;
+        ex->in_flight++;
+        ex->queue_bytes -= batch->bytes;
+        note_proposed(ex, count);
+        return true;
+    case REPLICA_BUSY:
+        return false;
+    case REPLICA_NO_SPACE:
+        ex->queue_bytes -= batch->bytes;
+        batch_fail(batch, EXEC_NOSPACE);
+        return true;
+    case REPLICA_TOO_BIG:
+        ex->queue_bytes -= batch->bytes;
+        batch_fail(batch, EXEC_TOO_BIG);
+        return true;
+    default:
+        ex->queue_bytes -= batch->bytes;
+        batch_route_again(batch);
+        return true;
     }
 }
 

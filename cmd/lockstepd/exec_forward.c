@@ -1,11 +1,11 @@
 /* Commands on their way to the leader and back. Frames: docs/FORMATS.md, section Forwarding.
  *
  * Origin: requests get consecutive numbers and are collected into one frame a turn. As long as that frame was not given
- * to the link they are definitely not executed; from then on only the leader's own reply is definite. If the link breaks,
- * the leader is replaced, or nothing comes in time, they end as -UNKNOWN, and nothing is ever sent twice.
+ * to the link they are definitely not executed; from then on only the leader's own reply is definite. If the link
+ * breaks, the leader is replaced, or nothing comes in time, they end as -UNKNOWN, and nothing is ever sent twice.
  *
- * Leader: each session of another node has a proxy session here as long as it has unfinished requests, so that its order
- * is kept as for a local one; replies are rendered straight into the frame that goes back.
+ * Leader: each session of another node has a proxy session here as long as it has unfinished requests, so that its
+ * order is kept as for a local one; replies are rendered straight into the frame that goes back.
  *
  * Numbers and session ids start at a random point in each process, so that what was meant for an earlier run of a node
  * is never taken for this one's. */
@@ -88,7 +88,7 @@ struct forward {
     /* origin */
     struct outstanding *ring; /* capacity is a power of two */
     size_t capacity, front, count;
-    uint64_t first; /* number of the one at the front */
+    uint64_t first;         /* number of the one at the front */
     struct resp_buffer out; /* collected this turn for out_peer in out_term */
     uint32_t out_count;
     uint64_t out_peer, out_term, out_first;
@@ -192,8 +192,7 @@ static void flush_requests(struct forward *f)
     if (f->out_count == 0) {
         return;
     }
-    const bool sent =
-        !f->out.failed && send_frame(f, peer, FORWARD_REQUEST, f->out_term, f->out_count, &f->out);
+    const bool sent = !f->out.failed && send_frame(f, peer, FORWARD_REQUEST, f->out_term, f->out_count, &f->out);
     const uint32_t count = f->out_count;
     f->out_count = 0;
     resp_buffer_clear(&f->out);
@@ -212,7 +211,8 @@ static void flush_requests(struct forward *f)
 void forward_submit(struct forward *f, struct exec_request *request, const struct exec_input *in)
 {
     struct exec_session *s = request->session;
-    const struct outstanding o = {request, s->route, now_us(f) + (uint64_t)f->executor->config.forward_timeout_ms * 1000};
+    const struct outstanding o = {request, s->route,
+                                  now_us(f) + (uint64_t)f->executor->config.forward_timeout_ms * 1000};
 
     if (!exec_keep_args(request, in)) {
         exec_refuse(f->executor, request, EXEC_NO_MEMORY);
@@ -444,8 +444,7 @@ static bool receive_requests(struct forward *f, uint64_t from, const struct wire
                              size_t left)
 {
     struct replica *replica = f->executor->replica;
-    const bool leads =
-        replica_leader(replica) == f->executor->config.id && replica_term(replica) == head->term;
+    const bool leads = replica_leader(replica) == f->executor->config.id && replica_term(replica) == head->term;
 
     for (uint32_t i = 0; i < head->count; i++) {
         struct wire_request item;
@@ -480,15 +479,15 @@ bool forward_receive(struct forward *f, uint64_t from, const void *frame, size_t
     at += sizeof head;
     len -= sizeof head;
     switch (head.type) {
-        case FORWARD_REQUEST:
-            return receive_requests(f, from, &head, at, len);
-        case FORWARD_REPLY:
-            return receive_replies(f, from, at, len, head.count);
-        case FORWARD_RESET:
-            outstanding_fail(f, from, UINT64_MAX, EXEC_UNKNOWN);
-            return true;
-        default:
-            return false;
+    case FORWARD_REQUEST:
+        return receive_requests(f, from, &head, at, len);
+    case FORWARD_REPLY:
+        return receive_replies(f, from, at, len, head.count);
+    case FORWARD_RESET:
+        outstanding_fail(f, from, UINT64_MAX, EXEC_UNKNOWN);
+        return true;
+    default:
+        return false;
     }
 }
 

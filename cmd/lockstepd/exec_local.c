@@ -13,7 +13,8 @@ static uint64_t now_us(const struct executor *ex)
     return ex->config.env->ops->now_us(ex->config.env);
 }
 
-/* --- Pending keys --------------------------------------------------------------------------------------------------- */
+/* --- Pending keys ---------------------------------------------------------------------------------------------------
+ */
 
 struct touch {
     struct exec_pending *pending;
@@ -76,8 +77,7 @@ static bool read_pending(const struct executor *ex, const struct store_command *
     if (ex->pending.touched_all > applied || (command->flags & STORE_ALLKEYS) != 0 || command->first_key == 0) {
         return true;
     }
-    const unsigned last =
-        command->last_key >= 0 ? (unsigned)command->last_key : argc - (unsigned)(-command->last_key);
+    const unsigned last = command->last_key >= 0 ? (unsigned)command->last_key : argc - (unsigned)(-command->last_key);
     for (unsigned i = (unsigned)command->first_key; i <= last && i < argc; i += (unsigned)command->key_step) {
         if (key_pending(ex, &argv[i], applied)) {
             return true;
@@ -86,7 +86,8 @@ static bool read_pending(const struct executor *ex, const struct store_command *
     return false;
 }
 
-/* --- Which reads may be answered here ------------------------------------------------------------------------------- */
+/* --- Which reads may be answered here -------------------------------------------------------------------------------
+ */
 
 enum verdict { NO, NOW, WAIT, REFUSE };
 
@@ -162,13 +163,13 @@ bool executor_read_local(struct executor *ex, struct exec_session *s, const stru
     return true;
 }
 
-/* --- Reads that wait -------------------------------------------------------------------------------------------------- */
+/* --- Reads that wait --- */
 
 bool exec_local_submit(struct executor *ex, struct exec_request *request, const struct exec_input *in)
 {
     struct exec_session *s = request->session;
-    struct local_read read = {s,        (enum exec_read_mode)request->mode, request->stale_max_us, in->command,
-                              in->argv, in->argc,                           0,                     NULL};
+    struct local_read read = {
+        s, (enum exec_read_mode)request->mode, request->stale_max_us, in->command, in->argv, in->argc, 0, NULL};
     const enum verdict verdict = judge(ex, &read);
     uint64_t index = read.index; /* NOW: 0, at the end of this turn */
 

@@ -41,8 +41,8 @@ struct exec_list {
 struct exec_batch {
     struct proposal proposal;
     struct executor *executor;
-    struct exec_batch *next;    /* in the queue */
-    struct exec_list requests;  /* writes and riders in the order in which they take effect */
+    struct exec_batch *next;     /* in the queue */
+    struct exec_list requests;   /* writes and riders in the order in which they take effect */
     struct exec_request *cursor; /* while applied: the next one */
     struct store_batch commands;
     void *data; /* sealed, until proposed */
@@ -94,15 +94,15 @@ struct executor {
     struct exec_list failing;
     struct exec_list local; /* reads waiting for this node's copy, oldest first */
     struct exec_pending pending;
-    struct exec_session *held_first; /* sessions with held requests */
-    uint64_t held_bytes;             /* arguments of held requests: at most queue_bytes_max */
-    uint64_t leaderless_us;          /* since when no leader is known; 0: one is */
+    struct exec_session *held_first;     /* sessions with held requests */
+    uint64_t held_bytes;                 /* arguments of held requests: at most queue_bytes_max */
+    uint64_t leaderless_us;              /* since when no leader is known; 0: one is */
     uint64_t declined_id, declined_term; /* it says that it does not lead in this term any more */
     uint64_t outstanding;
     bool draining;
     uint64_t next_session_id;
-    struct exec_view view;         /* scratch for executing copied reads */
-    struct exec_view submit_view;  /* scratch for handing in copied or forwarded requests */
+    struct exec_view view;        /* scratch for executing copied reads */
+    struct exec_view submit_view; /* scratch for handing in copied or forwarded requests */
     struct env_timer tick_timer;
     uint64_t tick_deadline_ms; /* the deadline the timer is set for */
     uint64_t maxmemory;

@@ -36,8 +36,10 @@ bool join_parse(const char *text, struct config *config)
     unsigned election, heartbeat, rate;
     unsigned char cluster[16];
 
-    if (sscanf(text, "lockstep-join 1\ncluster %32[0-9a-f]\nelection-timeout-ms %u\nheartbeat-ms %u\n"
-                     "clock-rate-error-ppm %u\n%3s", hex, &election, &heartbeat, &rate, word) != 5 ||
+    if (sscanf(text,
+               "lockstep-join 1\ncluster %32[0-9a-f]\nelection-timeout-ms %u\nheartbeat-ms %u\n"
+               "clock-rate-error-ppm %u\n%3s",
+               hex, &election, &heartbeat, &rate, word) != 5 ||
         strlen(hex) != 32 || strcmp(word, "end") != 0) {
         return false;
     }
@@ -56,7 +58,8 @@ bool join_parse(const char *text, struct config *config)
     return true;
 }
 
-/* --- Asking ---------------------------------------------------------------------------------------------------------- */
+/* --- Asking ----------------------------------------------------------------------------------------------------------
+ */
 
 static int dial(const char *address, char *error)
 {
@@ -65,7 +68,8 @@ static int dial(const char *address, char *error)
     const struct timeval patience = {2, 0};
     char host[128], port[8];
 
-    if (sscanf(address, "[%127[^]]]:%7[0-9]", host, port) != 2 && sscanf(address, "%127[^:]:%7[0-9]", host, port) != 2) {
+    if (sscanf(address, "[%127[^]]]:%7[0-9]", host, port) != 2 &&
+        sscanf(address, "%127[^:]:%7[0-9]", host, port) != 2) {
         (void)snprintf(error, CONFIG_ERROR_MAX, "join: '%.200s' is not HOST:PORT", address);
         return -1;
     }
@@ -124,7 +128,8 @@ static bool ask(const char *address, char text[JOIN_TEXT_MAX], char *error)
     return true;
 }
 
-/* --- The file -------------------------------------------------------------------------------------------------------- */
+/* --- The file --------------------------------------------------------------------------------------------------------
+ */
 
 static bool read_file(const char *path, char text[JOIN_TEXT_MAX])
 {
@@ -186,8 +191,10 @@ bool join_prepare(struct config *config, unsigned patience_s, char *error)
         (void)nanosleep(&nap, NULL);
     }
     if (!join_parse(text, config)) {
-        (void)snprintf(error, CONFIG_ERROR_MAX, "join: the answer of %.100s is not understood: run the same version on "
-                       "all nodes", config->join);
+        (void)snprintf(error, CONFIG_ERROR_MAX,
+                       "join: the answer of %.100s is not understood: run the same version on "
+                       "all nodes",
+                       config->join);
         return false;
     }
     return write_file(config, path, text, error);

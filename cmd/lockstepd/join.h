@@ -1,6 +1,6 @@
-/* How a node with an empty data directory joins a running cluster: it asks any member for the cluster's uuid and for the
- * settings that all nodes share, and keeps the answer in its data directory (file `joined`), so that it is asked once.
- * Blocking; used before the node starts. Format of the answer: docs/FORMATS.md, section Joining. */
+/* How a node with an empty data directory joins a running cluster: it asks any member for the cluster's uuid and for
+ * the settings that all nodes share, and keeps the answer in its data directory (file `joined`), so that it is asked
+ * once. Blocking; used before the node starts. Format of the answer: docs/FORMATS.md, section Joining. */
 #ifndef LOCKSTEP_JOIN_H
 #define LOCKSTEP_JOIN_H
 

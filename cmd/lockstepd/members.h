@@ -16,7 +16,7 @@ struct member {
     uint64_t match; /* as this node knows it: the leader knows all, others only themselves */
     uint64_t applied;
     uint64_t rtt_us;
-    uint64_t echo_age_us; /* UINT64_MAX: none */
+    uint64_t echo_age_us;   /* UINT64_MAX: none */
     uint64_t grant_left_us; /* known to the leader: it may read locally for at most this long */
 };
 

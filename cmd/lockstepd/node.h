@@ -18,7 +18,7 @@ struct node_sessions {
     void *(*accepted)(void *ctx, struct conn *conn);
     bool (*request)(void *session, struct conn *conn, const struct iovec *argv, unsigned argc);
     void (*closed)(void *session, struct conn *conn, const char *why);
-    bool (*eof)(void *session, struct conn *conn); /* as in server_config */
+    bool (*eof)(void *session, struct conn *conn);                         /* as in server_config */
     void (*malformed)(void *session, struct conn *conn, const char *text); /* the same */
     /* The executor has room again: resume paused connections. */
     void (*relieved)(void *ctx);
@@ -28,8 +28,8 @@ struct node_sessions {
 /* Why a node could not start; main.c maps them to exit codes. */
 enum node_error { NODE_PORT = 1, NODE_CONFIG, NODE_CORRUPT, NODE_IO, NODE_DENIED, NODE_BUSY };
 
-/* Open everything and start serving. On failure returns an enum node_error, having logged what to do; `*node` (NULL only
- * when memory is exhausted) must then be stopped and freed like a running one. */
+/* Open everything and start serving. On failure returns an enum node_error, having logged what to do; `*node` (NULL
+ * only when memory is exhausted) must then be stopped and freed like a running one. */
 int node_start(uv_loop_t *loop, struct config *config, const struct node_sessions *sessions, struct node **node);
 /* Graceful stop: stop listening, finish replies, close the replica; the loop runs empty afterwards. */
 void node_stop(struct node *node);
@@ -44,8 +44,8 @@ void node_config_changed(struct node *node);
 const uint8_t *node_cluster_uuid(struct node *node); /* 16 bytes */
 
 struct node_stats {
-    uint64_t start_ms;            /* uv_now scale */
-    uint64_t commands_executed;   /* store commands ended here */
+    uint64_t start_ms;                                                           /* uv_now scale */
+    uint64_t commands_executed;                                                  /* store commands ended here */
     uint64_t batches, batched_commands, batch_commands_last, batch_commands_max; /* log entries proposed here */
     double batch_commands_ewma;
     uint64_t forwarded_out, forwarded_in;

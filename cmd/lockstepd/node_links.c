@@ -16,7 +16,7 @@ struct wire_hello {
     uint64_t id, incarnation;
     uint64_t peer; /* who is meant; 0 if the answer to a connection */
     uint32_t election_timeout_ms, heartbeat_ms, rho_ppm, feature_level;
-    char address[128];   /* where the sender can be dialled, with NUL ... */
+    char address[128]; /* where the sender can be dialled, with NUL ... */
     uint32_t peer_port, reserved2;
 };
 static_assert(sizeof(struct wire_hello) == 208, "wire format");
@@ -41,7 +41,8 @@ struct node_links {
         uint64_t id;
         char host[128];
         unsigned port;
-    } strangers[REPLICA_SERVERS_MAX]; /* to be dialled at the end of the turn: they know us, our log does not know them */
+    } strangers[REPLICA_SERVERS_MAX]; /* to be dialled at the end of the turn: they know us, our log does not know them
+                                       */
     unsigned n_strangers;
     bool listening;
     char why[160];
@@ -49,8 +50,7 @@ struct node_links {
 
 /* Addresses come from the configuration file where it names the member (so that an address can change), else from the
  * replicated configuration. */
-static bool address_of(const struct config *config, const struct replica_server *server, char host[128],
-                       unsigned *port)
+static bool address_of(const struct config *config, const struct replica_server *server, char host[128], unsigned *port)
 {
     for (unsigned i = 0; i < config->n_members; i++) {
         if (config->members[i].id == server->id) {
@@ -199,11 +199,12 @@ static uint64_t judge_cb(void *ctx, uint64_t expected_id, const void *hello, siz
     } else if (h.election_timeout_ms != l->config.config->election_timeout_ms ||
                h.heartbeat_ms != l->config.config->heartbeat_ms ||
                h.rho_ppm != l->config.config->clock_rate_error_ppm) {
-        (void)snprintf(l->why, sizeof l->why,
-                       "it runs with election-timeout %u, heartbeat %u, clock-rate-error %u, this node with %u, %u, %u: "
-                       "all nodes of a cluster must agree",
-                       h.election_timeout_ms, h.heartbeat_ms, h.rho_ppm, l->config.config->election_timeout_ms,
-                       l->config.config->heartbeat_ms, l->config.config->clock_rate_error_ppm);
+        (void)snprintf(
+            l->why, sizeof l->why,
+            "it runs with election-timeout %u, heartbeat %u, clock-rate-error %u, this node with %u, %u, %u: "
+            "all nodes of a cluster must agree",
+            h.election_timeout_ms, h.heartbeat_ms, h.rho_ppm, l->config.config->election_timeout_ms,
+            l->config.config->heartbeat_ms, l->config.config->clock_rate_error_ppm);
         *why = l->why;
     } else if (h.peer != 0 && h.peer != l->config.config->id) {
         *why = "it looks for another node at this address: check its member lines";
@@ -212,8 +213,9 @@ static uint64_t judge_cb(void *ctx, uint64_t expected_id, const void *hello, siz
     } else if (h.id == l->config.config->id) {
         *why = "it uses this node's own id: give every node its own";
     } else if (!is_member(l, h.id) && !may_be_member(l, h.id)) {
-        *why = "it was removed from this cluster, or never belonged to it: its id is not used again, let it join under a "
-               "fresh one with an empty directory";
+        *why =
+            "it was removed from this cluster, or never belonged to it: its id is not used again, let it join under a "
+            "fresh one with an empty directory";
     } else if (memchr(h.address, 0, sizeof h.address) == NULL || h.peer_port > 65535) {
         *why = "its address is malformed";
     } else if (!incarnation_is_known(l, h.id, h.incarnation)) {
@@ -308,8 +310,7 @@ struct node_links *node_links_new(const struct node_links_config *config, const 
     for (unsigned i = 0; i < info.n_servers; i++) {
         char host[128];
         unsigned port;
-        if (info.servers[i].id != config->config->id &&
-            address_of(config->config, &info.servers[i], host, &port)) {
+        if (info.servers[i].id != config->config->id && address_of(config->config, &info.servers[i], host, &port)) {
             link_to(l, info.servers[i].id, host, port);
         }
     }
@@ -357,14 +358,14 @@ void node_links_update(struct node_links *l, bool changed)
     if (info.n_servers > 1 && !l->listening) {
         l->listening = true;
         if (peers_listen(l->peers, l->config.config->bind, l->config.config->peer_port, &error) != 0) {
-            l->config.log(l->config.ctx, 0, "the peer port can't be listened on: start this node again when it is free");
+            l->config.log(l->config.ctx, 0,
+                          "the peer port can't be listened on: start this node again when it is free");
         }
     }
     for (unsigned i = 0; i < info.n_servers; i++) {
         char host[128];
         unsigned port;
-        if (info.servers[i].id != l->config.config->id &&
-            address_of(l->config.config, &info.servers[i], host, &port)) {
+        if (info.servers[i].id != l->config.config->id && address_of(l->config.config, &info.servers[i], host, &port)) {
             link_to(l, info.servers[i].id, host, port);
         }
     }

@@ -23,8 +23,8 @@ struct node_links_config {
 
 /* Listen and dial every member of the replicated configuration. NULL: `*error` says why. */
 struct node_links *node_links_new(const struct node_links_config *config, const char **error);
-/* End of a turn: dial who wants an answer; after a change of the configuration (`changed`), add, re-address and drop links
- * accordingly. */
+/* End of a turn: dial who wants an answer; after a change of the configuration (`changed`), add, re-address and drop
+ * links accordingly. */
 void node_links_update(struct node_links *links, bool changed);
 bool node_links_send(struct node_links *links, uint64_t peer, const struct iovec *pieces, unsigned n);
 /* `closed` is called when nothing is left on the loop; then free. */

@@ -128,8 +128,7 @@ static void sessions_relieved(void *ctx)
     }
 }
 
-/* --- Pending requests and the order of replies
- * ------------------------------------------------------------------------ */
+/* --- Pending requests and the order of replies --- */
 
 static struct pending *pending_of(struct exec_request *request)
 {
@@ -301,8 +300,7 @@ struct pending *session_pend(struct session *s, enum pending_kind kind)
     return p;
 }
 
-/* --- Requests
- * --------------------------------------------------------------------------------------------------------- */
+/* --- Requests --- */
 
 void session_update_slow(struct session *s)
 {
@@ -454,8 +452,7 @@ static bool session_request(void *data, struct conn *conn, const struct iovec *a
     return s->paused == 0;
 }
 
-/* --- Life
- * --------------------------------------------------------------------------------------------------------------- */
+/* --- Life --- */
 
 static void *session_accepted(void *ctx, struct conn *conn)
 {
@@ -558,8 +555,7 @@ void session_reset(struct session *s)
     session_update_slow(s);
 }
 
-/* --- All sessions
- * ------------------------------------------------------------------------------------------------------- */
+/* --- All sessions --- */
 
 static void close_idle(struct sessions *owner, uint64_t now_ms)
 {

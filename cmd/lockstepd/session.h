@@ -160,7 +160,7 @@ bool client_text_ok(struct iovec text); /* fit for CLIENT LIST: printable, no bl
 void readmode_set(struct session *session, const struct read_mode *mode);
 
 /* cmd_transfer.c */
-void transfer_run(struct call *call);            /* LOCKSTEP TRANSFER */
+void transfer_run(struct call *call);          /* LOCKSTEP TRANSFER */
 void transfer_forget(struct session *session); /* the connection closes */
 
 /* cmd_server.c */

@@ -116,8 +116,7 @@ void multi_refuse_exec(struct session *s, struct resp_buffer *out)
     resp_write_error(out, error, sizeof error - 1);
 }
 
-/* --- Queueing
- * --------------------------------------------------------------------------------------------------------- */
+/* --- Queueing --- */
 
 static bool multi_grow_commands(struct multi *m)
 {
@@ -250,8 +249,7 @@ static void run_exec(struct call *call)
     multi_discard(s);
 }
 
-/* --- WATCH
- * ------------------------------------------------------------------------------------------------------------ */
+/* --- WATCH --- */
 
 static bool multi_watched(const struct multi *m, struct iovec key)
 {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The store's snapshots beside redis-server's, on the same keys and in turn: how long a snapshot stops writes (steps of ours,
-the fork of BGSAVE), and how many keys per second load, by the clock and from the page cache (ours: reading the stream and loading; redis-server's own "DB
-loaded" line).
+"""The store's snapshots beside redis-server's, on the same keys and in turn: how long a snapshot stops writes (steps of
+ours, the fork of BGSAVE), and how many keys per second load, by the clock and from the page cache (ours: reading the stream
+and loading; redis-server's own "DB loaded" line).
 
 usage: snapshot_redis.py BUILD_DIR [--keys 10000000] [--value-bytes 64] [--rounds 3] [--port 21700]"""
 
@@ -91,7 +91,8 @@ def main():
             theirs = args.keys / redis.loaded_seconds() / 1e6
             redis.stop()
             ratios.append(ours / theirs)
-            print(f"round {i + 1}: load {ours:.2f} M keys/s, redis-server {theirs:.2f}: {ours / theirs:.2f} times", flush=True)
+            print(f"round {i + 1}: load {ours:.2f} M keys/s, redis-server {theirs:.2f}: {ours / theirs:.2f} times",
+                  flush=True)
     print(f"median {statistics.median(ratios):.2f} times, from {min(ratios):.2f} to {max(ratios):.2f}")
 
 

@@ -1,6 +1,6 @@
 /* A test driver: one store behind a TCP port of 127.0.0.1, spoken to in RESP2. Each write command is a batch of its own
- * with the wall clock as cluster time, as a cluster of one that never waits. It exists so that the store's replies can be
- * compared with redis-server's without a network of replicas in between; it is no server for anything else.
+ * with the wall clock as cluster time, as a cluster of one that never waits. It exists so that the store's replies can
+ * be compared with redis-server's without a network of replicas in between; it is no server for anything else.
  *
  *     store_resp PORT        (0: any; the port is printed as "ready PORT")
  *
@@ -127,8 +127,16 @@ static void sink_real(struct store_reply *r, double value)
 }
 
 static const struct store_reply_ops sink_ops = {
-    .status = sink_status,         .error = sink_error, .integer = sink_integer, .bulk = sink_bulk, .null = sink_null,
-    .null_array = sink_null_array, .array = sink_array, .map = sink_map,         .set = sink_set,   .real = sink_real,
+    .status = sink_status,
+    .error = sink_error,
+    .integer = sink_integer,
+    .bulk = sink_bulk,
+    .null = sink_null,
+    .null_array = sink_null_array,
+    .array = sink_array,
+    .map = sink_map,
+    .set = sink_set,
+    .real = sink_real,
 };
 
 static void write_error(struct client *client, const char *text)

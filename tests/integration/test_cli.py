@@ -148,8 +148,7 @@ def status_shows_every_node():
                 expect_equal(shown["term"], node.status()["term"], "term")
         table = lockstep("status", "--addr", "%s:%d" % (HOST, cluster.nodes[0].port)).stdout.split("\n")
         expect_equal(table[0].split(), ["node", "address", "role", "term", "commit", "applied", "lag", "reads", "up-time",
-                                          "pid"],
-                     "heading")
+                                        "pid"], "heading")
         expect_equal([line.split()[2] for line in table[1:4]], [node["role"] for node in nodes], "roles in the table")
 
 

@@ -9,7 +9,8 @@
 #define MS 1000u
 #define SECOND 1000000u
 
-/* --- Invariants ------------------------------------------------------------------------------------------------------ */
+/* --- Invariants ------------------------------------------------------------------------------------------------------
+ */
 
 static uint64_t servers_hash(const struct replica_info *info)
 {
@@ -35,9 +36,10 @@ void sim_check_configuration(struct sim_check *check, unsigned node, const struc
 
         known = c->index == info->configuration_index ? c : known;
         if (info->applied >= c->index && info->configuration_index < c->index) {
-            sim_world_violation(check->world, "configurations", "node %u has applied %" PRIu64 " and uses the "
-                                "configuration of %" PRIu64 ", but there is one of %" PRIu64, node + 1, info->applied,
-                                info->configuration_index, c->index);
+            sim_world_violation(check->world, "configurations",
+                                "node %u has applied %" PRIu64 " and uses the "
+                                "configuration of %" PRIu64 ", but there is one of %" PRIu64,
+                                node + 1, info->applied, info->configuration_index, c->index);
         }
     }
     if (!info->configuration_committed) {
@@ -54,7 +56,8 @@ void sim_check_configuration(struct sim_check *check, unsigned node, const struc
     }
 }
 
-/* --- Changes at random ----------------------------------------------------------------------------------------------- */
+/* --- Changes at random -----------------------------------------------------------------------------------------------
+ */
 
 static enum replica_status change(struct sim_cluster *cluster, enum replica_change_kind kind, unsigned node)
 {
@@ -128,7 +131,8 @@ void sim_members_stop(struct sim_members *members)
     sim_world_cancel(&members->cluster->world, &members->next);
 }
 
-/* --- Scenarios ------------------------------------------------------------------------------------------------------- */
+/* --- Scenarios -------------------------------------------------------------------------------------------------------
+ */
 
 unsigned sim_members_at_first(const struct sim_scenario *scenario)
 {
@@ -136,9 +140,8 @@ unsigned sim_members_at_first(const struct sim_scenario *scenario)
         void (*run)(struct sim_cluster *cluster);
         unsigned n;
     } table[] = {
-        {sim_member_add, 3},      {sim_member_rolling, 3}, {sim_member_away, 3},
-        {sim_member_rollback, 5}, {sim_member_two, 3},     {sim_member_one, 1},
-        {sim_member_grants, 1},
+        {sim_member_add, 3}, {sim_member_rolling, 3}, {sim_member_away, 3},   {sim_member_rollback, 5},
+        {sim_member_two, 3}, {sim_member_one, 1},     {sim_member_grants, 1},
     };
 
     for (unsigned i = 0; i < sizeof table / sizeof table[0]; i++) {
@@ -258,7 +261,8 @@ static void expect_undisturbed(struct sim_cluster *cluster, uint64_t duration_us
     sim_cluster_run(cluster, duration_us);
     if (!cluster->world.violated &&
         (sim_cluster_leader(cluster) != (int)leader || replica_term(cluster->nodes[leader].replica) != term)) {
-        sim_world_violation(&cluster->world, "membership", "a removed node disturbed the leader of term %" PRIu64, term);
+        sim_world_violation(&cluster->world, "membership", "a removed node disturbed the leader of term %" PRIu64,
+                            term);
     }
 }
 
@@ -359,7 +363,8 @@ void sim_member_two(struct sim_cluster *cluster)
     }
 }
 
-/* What a learner was granted outlives the run that granted it: cut off from the leader's next run, it goes on reading. */
+/* What a learner was granted outlives the run that granted it: cut off from the leader's next run, it goes on reading.
+ */
 void sim_member_grants(struct sim_cluster *cluster)
 {
     expect_change(cluster, REPLICA_ADD_LEARNER, 1);

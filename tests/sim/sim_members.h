@@ -1,6 +1,6 @@
-/* Membership in the simulator: changes drawn at random while faults happen, and the scenarios about changes. A node beyond
- * the first configuration has an empty disk and waits to be added; no id is ever used twice. Owns its schedule; borrows
- * the cluster. */
+/* Membership in the simulator: changes drawn at random while faults happen, and the scenarios about changes. A node
+ * beyond the first configuration has an empty disk and waits to be added; no id is ever used twice. Owns its schedule;
+ * borrows the cluster. */
 #ifndef LOCKSTEP_SIM_MEMBERS_H
 #define LOCKSTEP_SIM_MEMBERS_H
 

@@ -391,8 +391,7 @@ static void replaced_in_flight(struct sim_cluster *cluster)
     sim_cluster_run(cluster, 4 * SECOND);
 }
 
-/* --- Leases and grants (DESIGN section 6, hazards)
- * -------------------------------------------------------------------- */
+/* --- Leases and grants (DESIGN section 6, hazards) --- */
 
 /* The leader's lease rests on one follower's echo; that follower restarts, is cut off from the leader, and is asked for
  * its vote by the other one, which has not heard of the leader for long. */

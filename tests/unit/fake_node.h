@@ -12,8 +12,7 @@
 
 #include "cmd/lockstepd/session.h"
 
-/* --- The connection
- * --------------------------------------------------------------------------------------------------- */
+/* --- The connection --- */
 
 struct conn {
     struct resp_buffer out;
@@ -84,8 +83,7 @@ void server_stats(const struct server *server, struct server_stats *stats)
     *stats = (struct server_stats){.current = 1};
 }
 
-/* --- The executor: a FIFO of requests that the test completes.
- * ---------------------------------------------------------- */
+/* --- The executor: a FIFO of requests that the test completes. --- */
 
 #define FAKE_REQUESTS_MAX 8192u
 #define FAKE_TEXT_MAX 512u
@@ -316,8 +314,8 @@ enum replica_status replica_transfer(struct replica *replica, uint64_t id)
     }
     return fake_transfer_status;
 }
-enum replica_status replica_change(struct replica *replica, enum replica_change_kind kind, uint64_t id, const char *address,
-                                   const char **why)
+enum replica_status replica_change(struct replica *replica, enum replica_change_kind kind, uint64_t id,
+                                   const char *address, const char **why)
 {
     (void)replica;
     (void)kind;
@@ -341,20 +339,28 @@ const char *replica_role_name(enum replica_role role)
 void replica_info(struct replica *replica, struct replica_info *info)
 {
     (void)replica;
-    *info = (struct replica_info){
-        .id = 1, .term = fake_term, .transfer_to = fake_transfer_to, .local_reads = fake_local_reads, .exposed = 98, .transfers = 2, .leader = fake_leader, .commit = 100, .last = 100, .applied = 99, .n_servers = 3};
+    *info = (struct replica_info){.id = 1,
+                                  .term = fake_term,
+                                  .transfer_to = fake_transfer_to,
+                                  .local_reads = fake_local_reads,
+                                  .exposed = 98,
+                                  .transfers = 2,
+                                  .leader = fake_leader,
+                                  .commit = 100,
+                                  .last = 100,
+                                  .applied = 99,
+                                  .n_servers = 3};
     info->role = fake_leader == 1 ? REPLICA_LEADER : REPLICA_FOLLOWER;
     for (unsigned i = 0; i < 3; i++) {
         info->servers[i] = (struct replica_server){.id = i + 1, .voter = true};
         (void)snprintf(info->servers[i].address, sizeof info->servers[i].address, "10.0.0.%u:1737%u,10.0.0.%u:737%u",
                        i + 1, i + 1, i + 1, i + 1);
-        info->peers[i] =
-            (struct replica_peer_info){.id = i + 1, .connected = true, .match = fake_match[i], .echo_age_us = 10, .grant_left_us = 500};
+        info->peers[i] = (struct replica_peer_info){
+            .id = i + 1, .connected = true, .match = fake_match[i], .echo_age_us = 10, .grant_left_us = 500};
     }
 }
 
-/* --- A client
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- A client --- */
 
 static struct sessions *fake_sessions;
 static struct node_sessions fake_callbacks;

@@ -1,5 +1,5 @@
-/* For unit tests of commands: a store, commands given as text, replies seen as text. Writes go through a batch, its check
- * and apply, as in production; reads through store_read. Include it in one file per test program. */
+/* For unit tests of commands: a store, commands given as text, replies seen as text. Writes go through a batch, its
+ * check and apply, as in production; reads through store_read. Include it in one file per test program. */
 #ifndef LOCKSTEP_STORE_PROBE_H
 #define LOCKSTEP_STORE_PROBE_H
 
@@ -82,8 +82,13 @@ static void probe_array(struct store_reply *r, size_t n)
 }
 
 static const struct store_reply_ops probe_ops = {
-    .status = probe_status, .error = probe_error, .integer = probe_integer,       .bulk = probe_bulk,
-    .null = probe_null,     .array = probe_array, .null_array = probe_null_array,
+    .status = probe_status,
+    .error = probe_error,
+    .integer = probe_integer,
+    .bulk = probe_bulk,
+    .null = probe_null,
+    .array = probe_array,
+    .null_array = probe_null_array,
 };
 
 static void probe_init(struct probe *probe)

@@ -32,8 +32,7 @@ static char *bulk_of(const char *line)
     return text;
 }
 
-/* --- INFO
- * -------------------------------------------------------------------------------------------------------------- */
+/* --- INFO --- */
 
 START_TEST(info_lines_are_fields_with_names_of_their_own)
 {
@@ -122,8 +121,7 @@ START_TEST(info_gives_the_sections_asked_for)
 }
 END_TEST
 
-/* --- CONFIG
- * ------------------------------------------------------------------------------------------------------------- */
+/* --- CONFIG --- */
 
 START_TEST(config_get_takes_patterns)
 {
@@ -159,8 +157,7 @@ START_TEST(config_set_is_all_or_nothing)
 }
 END_TEST
 
-/* --- COMMAND
- * ------------------------------------------------------------------------------------------------------------ */
+/* --- COMMAND --- */
 
 START_TEST(commands_know_their_keys)
 {
@@ -251,8 +248,7 @@ START_TEST(unknown_command_shows_128_bytes_of_arguments)
 }
 END_TEST
 
-/* --- CLUSTER, ROLE
- * ------------------------------------------------------------------------------------------------------ */
+/* --- CLUSTER, ROLE --- */
 
 #define NAME(id) "000000000000000" id "abcd0102030405060708090a"
 
@@ -314,8 +310,7 @@ START_TEST(role_of_leader_and_follower)
 }
 END_TEST
 
-/* --- The rest
- * ------------------------------------------------------------------------------------------------------------ */
+/* --- The rest --- */
 
 START_TEST(status_is_one_json_object)
 {
@@ -341,8 +336,7 @@ START_TEST(status_and_info_say_who_reads_and_how)
     ck_assert_ptr_nonnull(strstr(text, ",\"grant_left_us\":500}"));
     free(text);
     text = bulk_of("INFO lockstep");
-    ck_assert_ptr_nonnull(
-        strstr(text, "\r\nlocal_reads:0\r\nlocal_reads_off:new-term\r\nlocal_reads_left_us:0\r\n"));
+    ck_assert_ptr_nonnull(strstr(text, "\r\nlocal_reads:0\r\nlocal_reads_off:new-term\r\nlocal_reads_left_us:0\r\n"));
     ck_assert_ptr_nonnull(strstr(text, "\r\nexposed:98\r\ntransfers:2\r\ntransfer_to:0\r\n"));
     ck_assert_ptr_nonnull(strstr(text, "\r\nreads_local:11\r\nreads_waited:12\r\nreads_session:13\r\n"
                                        "reads_stale:14\r\nreads_too_stale:15\r\n"));

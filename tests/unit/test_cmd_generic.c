@@ -173,22 +173,14 @@ static const struct {
     const char *prepare, *command;
     uint64_t mutations;
 } mutation_rows[] = {
-    {"MSET a 1 b 2", "DEL none", 0},
-    {"MSET a 1 b 2", "DEL a a b none", 2},
-    {"MSET a 1 b 2", "TOUCH a", 0},
-    {"MSET a 1 b 2", "PERSIST a", 0},
-    {"MSET a 1 b 2", "EXPIRE none 10", 0},
-    {"MSET a 1 b 2", "EXPIRE a 10 XX", 0},
-    {"MSET a 1 b 2", "EXPIRE a 10", 1},
-    {"MSET a 1 b 2", "EXPIRE a -1", 1},
-    {"SET a 1 EX 10", "PERSIST a", 1},
-    {"MSET a 1 b 2", "RENAME a a", 0},
-    {"MSET a 1 b 2", "RENAMENX a b", 0},
-    {"MSET a 1 b 2", "RENAME a b", 1},
-    {"MSET a 1 b 2", "COPY a b", 0},
-    {"MSET a 1 b 2", "COPY a b REPLACE", 1},
-    {"MSET a 1 b 2", "FLUSHALL", 1},
-    {"MSET a 1 b 2; FLUSHALL", "FLUSHALL", 0},
+    {"MSET a 1 b 2", "DEL none", 0},       {"MSET a 1 b 2", "DEL a a b none", 2},
+    {"MSET a 1 b 2", "TOUCH a", 0},        {"MSET a 1 b 2", "PERSIST a", 0},
+    {"MSET a 1 b 2", "EXPIRE none 10", 0}, {"MSET a 1 b 2", "EXPIRE a 10 XX", 0},
+    {"MSET a 1 b 2", "EXPIRE a 10", 1},    {"MSET a 1 b 2", "EXPIRE a -1", 1},
+    {"SET a 1 EX 10", "PERSIST a", 1},     {"MSET a 1 b 2", "RENAME a a", 0},
+    {"MSET a 1 b 2", "RENAMENX a b", 0},   {"MSET a 1 b 2", "RENAME a b", 1},
+    {"MSET a 1 b 2", "COPY a b", 0},       {"MSET a 1 b 2", "COPY a b REPLACE", 1},
+    {"MSET a 1 b 2", "FLUSHALL", 1},       {"MSET a 1 b 2; FLUSHALL", "FLUSHALL", 0},
     {"MSET a 1 b 2", "FLUSHALL bogus", 0},
 };
 
@@ -207,11 +199,21 @@ END_TEST
 START_TEST(a_dead_key_is_in_no_reply)
 {
     static const struct probe_row dead[] = {
-        {"GET k", "_"},       {"EXISTS k", ":0"},           {"TTL k", ":-2"},
-        {"KEYS *", "*0"},     {"SCAN 0 COUNT 1000", "*2 $0 *0"}, {"RANDOMKEY", "_"},
-        {"DBSIZE", ":0"},     {"TYPE k", "+none"},          {"OBJECT ENCODING k", "_"},
-        {"PERSIST k", ":0"},  {"DEL k", ":0"},              {"RENAME k b", "-ERR no such key"},
-        {"COPY k b", ":0"},   {"EXPIRE k 10", ":0"},        {"APPEND k w", ":1"},
+        {"GET k", "_"},
+        {"EXISTS k", ":0"},
+        {"TTL k", ":-2"},
+        {"KEYS *", "*0"},
+        {"SCAN 0 COUNT 1000", "*2 $0 *0"},
+        {"RANDOMKEY", "_"},
+        {"DBSIZE", ":0"},
+        {"TYPE k", "+none"},
+        {"OBJECT ENCODING k", "_"},
+        {"PERSIST k", ":0"},
+        {"DEL k", ":0"},
+        {"RENAME k b", "-ERR no such key"},
+        {"COPY k b", ":0"},
+        {"EXPIRE k 10", ":0"},
+        {"APPEND k w", ":1"},
     };
     struct probe probe;
     probe_init(&probe);

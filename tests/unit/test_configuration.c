@@ -133,16 +133,16 @@ START_TEST(malformed_fields_are_refused)
     const size_t tail = s.len - CONFIGURATION_SETTINGS_BYTES;
     const size_t first_end = 1 + 8 + 8 + strlen("host-0:17370,host-0:7370");
 
-    expect_refused_with(&s, 0, 2);                        /* the core's format */
-    expect_refused_with(&s, 1, 0);                        /* no servers */
-    expect_refused_with(&s, 1, SERVERS - 1);              /* fewer than there are */
-    expect_refused_with(&s, 1, SERVERS + 1);              /* more than there are */
-    expect_refused_with(&s, 8, 0x80);                     /* a number that would overflow */
-    expect_refused_with(&s, 9, 0);                        /* id 0 */
-    expect_refused_with(&s, first_end + 1, 3);            /* a role that does not exist */
-    expect_refused_with(&s, tail, 's');                   /* magic */
-    expect_refused_with(&s, tail + 8, 2);                 /* version of the settings */
-    expect_refused_with(&s, tail + 28, 1);                /* reserved */
+    expect_refused_with(&s, 0, 2);             /* the core's format */
+    expect_refused_with(&s, 1, 0);             /* no servers */
+    expect_refused_with(&s, 1, SERVERS - 1);   /* fewer than there are */
+    expect_refused_with(&s, 1, SERVERS + 1);   /* more than there are */
+    expect_refused_with(&s, 8, 0x80);          /* a number that would overflow */
+    expect_refused_with(&s, 9, 0);             /* id 0 */
+    expect_refused_with(&s, first_end + 1, 3); /* a role that does not exist */
+    expect_refused_with(&s, tail, 's');        /* magic */
+    expect_refused_with(&s, tail + 8, 2);      /* version of the settings */
+    expect_refused_with(&s, tail + 28, 1);     /* reserved */
     free(s.bytes);
 }
 END_TEST

@@ -163,8 +163,7 @@ static void relieved_cb(void *ctx)
     (void)ctx;
 }
 
-/* --- Requests
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- Requests --- */
 
 #define REQUESTS_MAX 16u
 
@@ -250,8 +249,7 @@ static void turn(void)
     executor_turn_end(ex);
 }
 
-/* --- What happens in the cluster
- * --------------------------------------------------------------------------------------- */
+/* --- What happens in the cluster --- */
 
 static void set_leader(uint64_t leader, uint64_t term)
 {
@@ -308,16 +306,10 @@ static void receive_entry(uint64_t index, const char *command)
     store_batch_fini(&batch);
 }
 
-static uint64_t u64_at(const uint8_t *at)
+static uint64_t number_at(const uint8_t *at, size_t bytes)
 {
-    uint64_t v;
-    memcpy(&v, at, sizeof v);
-    return v;
-}
-static uint32_t u32_at(const uint8_t *at)
-{
-    uint32_t v;
-    memcpy(&v, at, sizeof v);
+    uint64_t v = 0;
+    memcpy(&v, at, bytes);
     return v;
 }
 
@@ -325,7 +317,7 @@ static uint32_t u32_at(const uint8_t *at)
 static unsigned frame_commands(unsigned frame, char *text, size_t capacity, uint64_t *numbers)
 {
     const uint8_t *at = frames[frame].bytes;
-    const unsigned count = u32_at(at + 4);
+    const unsigned count = (unsigned)number_at(at + 4, 4);
     struct exec_view view = {0};
     size_t used = 0;
 
@@ -333,8 +325,8 @@ static unsigned frame_commands(unsigned frame, char *text, size_t capacity, uint
     at += 16;
     text[0] = '\0';
     for (unsigned i = 0; i < count; i++) {
-        const uint32_t len = u32_at(at + 16);
-        numbers[i] = u64_at(at);
+        const uint32_t len = (uint32_t)number_at(at + 16, 4);
+        numbers[i] = number_at(at, 8);
         const bool transaction = at[21] != 0;
         ck_assert(exec_args_decode(at + 24, len, transaction, &view));
         const struct store_queued single = {view.argv, view.argc};
@@ -360,7 +352,6 @@ static void assert_sent(unsigned frame, uint64_t peer, const char *commands)
 {
     char text[1024];
     uint64_t numbers[REQUESTS_MAX];
-
     ck_assert_uint_lt(frame, n_frames);
     ck_assert_uint_eq(frames[frame].peer, peer);
     (void)frame_commands(frame, text, sizeof text, numbers);
@@ -376,7 +367,6 @@ static void answer(unsigned frame, unsigned i, const char *resp, uint32_t flags)
     const uint32_t one = 1;
     const uint32_t len = (uint32_t)strlen(resp);
     const uint64_t revision = 77;
-
     ck_assert_uint_lt(i, frame_commands(frame, text, sizeof text, numbers));
     ck_assert_uint_le(len, 8);
     memcpy(bytes + 4, &one, 4);
@@ -438,8 +428,7 @@ static void teardown(void)
     mem_env_free(mem);
 }
 
-/* --- Leadership moves
- * -------------------------------------------------------------------------------------------------- */
+/* --- Leadership moves --- */
 
 /* Two entries in flight, and what waits behind them. */
 static void fill_flight(struct test_request **first, struct test_request **second)
@@ -549,8 +538,7 @@ START_TEST(requests_wait_for_an_election_but_not_for_ever)
 }
 END_TEST
 
-/* --- To and from other nodes
- * ------------------------------------------------------------------------------------------ */
+/* --- To and from other nodes --- */
 
 START_TEST(what_a_former_leader_declined_goes_to_the_next)
 {
@@ -620,7 +608,7 @@ static uint32_t reply_flags(unsigned frame)
 {
     ck_assert_uint_lt(frame, n_frames);
     ck_assert_uint_eq(frames[frame].bytes[2], 2);
-    return u32_at(frames[frame].bytes + 36);
+    return (uint32_t)number_at(frames[frame].bytes + 36, 4);
 }
 
 START_TEST(a_former_leader_says_what_it_never_proposed)
@@ -662,8 +650,7 @@ START_TEST(a_refusal_of_its_own_is_the_client_s)
 }
 END_TEST
 
-/* --- Ends come in order
- * ------------------------------------------------------------------------------------------------ */
+/* --- Ends come in order --- */
 
 START_TEST(a_refused_batch_ends_after_what_is_in_flight)
 {
@@ -745,8 +732,7 @@ START_TEST(a_draining_node_refuses_the_new_and_finishes_the_old)
 }
 END_TEST
 
-/* --- Local reads
- * ------------------------------------------------------------------------------------------------------- */
+/* --- Local reads --- */
 
 START_TEST(a_key_that_is_on_its_way_is_waited_for)
 {
@@ -761,7 +747,6 @@ END_TEST
 START_TEST(entries_that_did_not_come_by_may_touch_anything)
 {
     struct executor_stats stats;
-
     set_leader(2, 6);
     fake.local = true;
     fake.received = 40; /* of an earlier run, say */
@@ -786,7 +771,6 @@ END_TEST
 START_TEST(a_session_reads_here_what_it_has_seen)
 {
     struct executor_stats stats;
-
     set_leader(2, 6);
     exec_session_set_mode(&session, EXEC_SESSION, 0);
     ck_assert(read_local("GET a"));

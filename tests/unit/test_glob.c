@@ -4,7 +4,10 @@
 
 #include "store/glob.h"
 
-#define TEXT(s) {.iov_base = (s), .iov_len = sizeof(s) - 1}
+#define TEXT(s)                                                                                                        \
+    {                                                                                                                  \
+        .iov_base = (s), .iov_len = sizeof(s) - 1                                                                      \
+    }
 
 struct row {
     struct iovec pattern, text;

@@ -21,8 +21,7 @@ static void teardown(void)
     fake_teardown();
 }
 
-/* --- Order of replies
- * ------------------------------------------------------------------------------------------------- */
+/* --- Order of replies --- */
 
 START_TEST(store_command_goes_to_the_executor)
 {
@@ -98,8 +97,7 @@ START_TEST(reply_has_the_protocol_of_its_request)
 }
 END_TEST
 
-/* --- Bounds and pauses
- * -------------------------------------------------------------------------------------------------- */
+/* --- Bounds and pauses --- */
 
 START_TEST(congestion_pauses_until_relieved)
 {
@@ -258,8 +256,7 @@ START_TEST(idle_connections_are_closed_and_busy_ones_kept)
 }
 END_TEST
 
-/* --- CLIENT REPLY
- * ------------------------------------------------------------------------------------------------------ */
+/* --- CLIENT REPLY --- */
 
 START_TEST(reply_off_mutes_until_on)
 {
@@ -298,8 +295,7 @@ START_TEST(reset_turns_replies_on)
 }
 END_TEST
 
-/* --- Transactions
- * ------------------------------------------------------------------------------------------------------- */
+/* --- Transactions --- */
 
 START_TEST(transaction_is_submitted_as_one)
 {
@@ -503,8 +499,7 @@ START_TEST(connection_may_close_with_a_watch_under_way)
 }
 END_TEST
 
-/* --- WAIT
- * -------------------------------------------------------------------------------------------------------------- */
+/* --- WAIT --- */
 
 START_TEST(wait_keeps_its_place)
 {
@@ -556,8 +551,7 @@ START_TEST(connection_may_close_in_wait)
 }
 END_TEST
 
-/* --- Redirection
- * --------------------------------------------------------------------------------------------------------- */
+/* --- Redirection --- */
 
 START_TEST(redirect_names_the_leader)
 {
