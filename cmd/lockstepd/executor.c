@@ -37,10 +37,8 @@ void exec_finish(struct executor *ex, struct exec_request *request)
 {
     assert(request->session->unfinished > 0);
     request->session->unfinished--;
-    if (!request->session->proxy) {
-        assert(ex->outstanding > 0);
-        ex->outstanding--;
-    }
+    assert(ex->outstanding > 0);
+    ex->outstanding--;
     free(request->args);
     request->args = NULL;
     ex->stats.commands++;
@@ -361,6 +359,7 @@ void exec_submit_forwarded(struct executor *ex, struct exec_session *s, struct e
                            const struct exec_input *in, bool leads)
 {
     request_init(s, request, in->command);
+    ex->outstanding++;
     if (leads && !ex->draining) {
         exec_route(ex, s, request, in);
         return;
@@ -512,6 +511,11 @@ void executor_turn_end(struct executor *ex)
         ex->config.relieved(ex->config.ctx);
     }
     ex->congested = ex->congested || executor_congested(ex);
+}
+
+void executor_flush(struct executor *ex)
+{
+    forward_turn_end(ex->forward);
 }
 
 void executor_stop(struct executor *ex)

@@ -131,10 +131,12 @@ void executor_received(struct executor *executor, uint64_t index, const void *da
 void executor_changed(struct executor *executor);
 /* The node stops soon: what is submitted from now on is refused as not executed, what was submitted before goes on. */
 void executor_drain(struct executor *executor);
-/* Requests of this node's own sessions that have not ended. */
+/* Requests that have not ended, those from other nodes included. */
 uint64_t executor_outstanding(const struct executor *executor);
 /* End of a loop turn: before replica_turn_end. */
 void executor_turn_end(struct executor *executor);
+/* After replica_turn_end, which may have confirmed reads of other nodes: send what it gave. */
+void executor_flush(struct executor *executor);
 /* Everything outstanding ends with an error. */
 void executor_stop(struct executor *executor);
 /* A frame of EXECUTOR_CHANNEL from a node. False: malformed. */

@@ -27,6 +27,20 @@ static bool transfer_pending(const struct leave *l, uint64_t now_ms)
     return false;
 }
 
+/* Nothing is under way, and nobody takes this node for the leader any more. */
+static bool is_quiet(struct leave *l, uint64_t now_ms)
+{
+    struct executor_stats stats;
+
+    executor_stats(node_executor(l->node), &stats);
+    if (stats.forwarded_in != l->forwarded) {
+        l->forwarded = stats.forwarded_in;
+        l->quiet_since_ms = now_ms;
+    }
+    const bool patient = l->to != 0 && now_ms - l->quiet_since_ms < node_config(l->node)->heartbeat_ms;
+    return !patient && executor_outstanding(node_executor(l->node)) == 0;
+}
+
 static void timer_cb(uv_timer_t *timer)
 {
     struct leave *l = timer->data;
@@ -37,10 +51,11 @@ static void timer_cb(uv_timer_t *timer)
             return;
         }
         l->draining = true;
+        l->quiet_since_ms = now_ms;
         l->deadline_ms = now_ms + timeout_ms(l);
         executor_drain(node_executor(l->node));
     }
-    if (executor_outstanding(node_executor(l->node)) > 0 && now_ms < l->deadline_ms) {
+    if (!is_quiet(l, now_ms) && now_ms < l->deadline_ms) {
         return;
     }
     uv_close((uv_handle_t *)timer, NULL);

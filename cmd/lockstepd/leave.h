@@ -1,5 +1,6 @@
 /* Leaving gracefully: a leader first hands leadership over, then new commands are refused and those under way get their
- * answers. All of it takes a bounded time. Owns one timer; loop thread only. */
+ * answers, until other nodes have not sent any for a heartbeat: they know the new leader then. All of it takes a
+ * bounded time. Owns one timer; loop thread only. */
 #ifndef LOCKSTEP_LEAVE_H
 #define LOCKSTEP_LEAVE_H
 
@@ -14,6 +15,7 @@ struct leave {
     uint64_t deadline_ms; /* of this stage, uv_now scale */
     uint64_t to;          /* node that leadership goes to */
     bool draining;
+    uint64_t forwarded, quiet_since_ms; /* commands from other nodes so far, and when the newest was seen */
     void (*left)(void *ctx);
     void *ctx;
 };

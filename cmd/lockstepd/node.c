@@ -170,6 +170,7 @@ static void turn_end_cb(uv_prepare_t *handle)
     if (!node->stopping) {
         executor_turn_end(node->executor);
         replica_turn_end(node->replica);
+        executor_flush(node->executor);
         if (node->links != NULL) {
             node_links_update(node->links, node->servers_changed);
             node->servers_changed = false;
