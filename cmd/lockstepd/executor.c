@@ -188,8 +188,8 @@ static void resubmit(struct executor *ex, struct exec_session *s)
     while (request != NULL) {
         struct exec_request *next = request->next;
         struct exec_input in = {.command = request->command};
-        if (request->error == NULL && !exec_args_decode(request->args->bytes, request->args->len,
-                                                        request->args->transaction, &ex->submit_view)) {
+        if (request->error == NULL &&
+            !exec_args_decode(request->args->bytes, request->args->len, request->args->transaction, &ex->submit_view)) {
             request->error = EXEC_NO_MEMORY;
         }
         if (request->error != NULL) {
@@ -271,8 +271,7 @@ static void run_here(struct executor *ex, struct exec_request *request, const st
     exec_read(ex, request);
 }
 
-void exec_route(struct executor *ex, struct exec_session *s, struct exec_request *request,
-                const struct exec_input *in)
+void exec_route(struct executor *ex, struct exec_session *s, struct exec_request *request, const struct exec_input *in)
 {
     const uint64_t leader = leader_of(ex);
     const uint64_t term = ex->stopping ? 0 : replica_term(ex->replica);

@@ -23,13 +23,13 @@ struct read_group;
 /* Per session; embedded by its owner, set up by exec_session_init. */
 struct exec_session {
     /* private */
-    uint64_t id;         /* names the session on the wire */
-    uint64_t unfinished; /* requests submitted, neither ended nor held */
-    uint64_t route;      /* node that executes the unfinished ones ... */
-    uint64_t route_term; /* ... in this term */
-    struct exec_batch *last_batch;            /* newest batch with a write of this session, NULL if all have ended */
-    struct exec_request *reads, *reads_tail;  /* waiting for confirmation, oldest first */
-    struct exec_request *held, *held_tail;    /* waiting until the unfinished ones have ended */
+    uint64_t id;                                /* names the session on the wire */
+    uint64_t unfinished;                        /* requests submitted, neither ended nor held */
+    uint64_t route;                             /* node that executes the unfinished ones ... */
+    uint64_t route_term;                        /* ... in this term */
+    struct exec_batch *last_batch;              /* newest batch with a write of this session, NULL if all have ended */
+    struct exec_request *reads, *reads_tail;    /* waiting for confirmation, oldest first */
+    struct exec_request *held, *held_tail;      /* waiting until the unfinished ones have ended */
     struct exec_session *held_prev, *held_next; /* sessions with held requests */
     bool on_held_list;
     bool detached;
@@ -55,9 +55,9 @@ struct exec_request {
     void (*end)(struct exec_request *request);
     /* private */
     struct exec_session *session;
-    struct exec_request *next, *prev; /* in the list of its state */
-    struct exec_request *session_next; /* the session's waiting reads */
-    struct read_group *group; /* of a waiting read */
+    struct exec_request *next, *prev;    /* in the list of its state */
+    struct exec_request *session_next;   /* the session's waiting reads */
+    struct read_group *group;            /* of a waiting read */
     const struct store_command *command; /* NULL: a transaction */
     struct exec_args *args;              /* copied arguments, NULL where they are not needed any more */
     const char *error;                   /* this reply is already decided; static text */
@@ -81,7 +81,8 @@ uint64_t exec_session_revision(const struct executor *executor, const struct exe
 void exec_session_saw(struct exec_session *session, uint64_t revision);
 
 /* Answer a STORE_READ command at once, from this node's memory, as the session's mode allows. False: that is not
- * possible here and now, nothing was written to `reply`: submit it. Nothing of the session may be unfinished for true. */
+ * possible here and now, nothing was written to `reply`: submit it. Nothing of the session may be unfinished for true.
+ */
 bool executor_read_local(struct executor *executor, struct exec_session *session, const struct store_command *command,
                          const struct iovec *argv, unsigned argc, struct store_reply *reply);
 
@@ -89,21 +90,22 @@ bool executor_read_local(struct executor *executor, struct exec_session *session
 void executor_submit(struct executor *executor, struct exec_session *session, struct exec_request *request,
                      const struct store_command *command, const struct iovec *argv, unsigned argc);
 /* Submit MULTI/EXEC as one. */
-void executor_submit_transaction(struct executor *executor, struct exec_session *session,
-                                 struct exec_request *request, const struct store_watch *watches, unsigned n_watches,
+void executor_submit_transaction(struct executor *executor, struct exec_session *session, struct exec_request *request,
+                                 const struct store_watch *watches, unsigned n_watches,
                                  const struct store_queued *commands, unsigned n_commands);
 /* Too much is waiting: stop handing in requests until `relieved` (executor_config) is called. */
 bool executor_congested(const struct executor *executor);
 
-/* --- For node.c ---------------------------------------------------------------------------------------------------- */
+/* --- For node.c ----------------------------------------------------------------------------------------------------
+ */
 
 struct executor_config {
     struct env *env;
     struct store *store;
-    uint64_t id;                /* of this node */
-    uint32_t batch_bytes_max;   /* target size of one entry */
-    uint32_t entry_bytes_max;   /* largest entry: a single big command */
-    uint64_t queue_bytes_max;   /* batched and not yet proposed: congested above half of it, -TRYAGAIN above all of it */
+    uint64_t id;              /* of this node */
+    uint32_t batch_bytes_max; /* target size of one entry */
+    uint32_t entry_bytes_max; /* largest entry: a single big command */
+    uint64_t queue_bytes_max; /* batched and not yet proposed: congested above half of it, -TRYAGAIN above all of it */
     uint32_t forward_timeout_ms; /* a forwarded request without an answer ends as -UNKNOWN after this */
     uint32_t election_timeout_ms;
     void (*relieved)(void *ctx);
@@ -123,8 +125,7 @@ struct executor *executor_new(const struct executor_config *config);
 void executor_attach(struct executor *executor, struct replica *replica);
 void executor_free(struct executor *executor);
 /* replica_fsm.apply */
-void executor_apply(struct executor *executor, uint64_t index, const void *data, size_t len,
-                    struct proposal *proposal);
+void executor_apply(struct executor *executor, uint64_t index, const void *data, size_t len, struct proposal *proposal);
 /* replica_fsm.received */
 void executor_received(struct executor *executor, uint64_t index, const void *data, size_t len);
 /* Role, term or leader changed. */

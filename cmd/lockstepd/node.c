@@ -1,10 +1,10 @@
-/* Wiring. Start order: env, store, executor, replica, links, client server; stop order is the reverse, each step waiting
- * for the one before:
+/* Wiring. Start order: env, store, executor, replica, links, client server; stop order is the reverse, each step
+ * waiting for the one before:
  *
  *   node_stop: stop listening, end what is outstanding -> close clients -> close links -> close replica -> close env
  *
- * One prepare handle marks the end of a loop turn: the executor proposes and flushes, then the replica confirms reads and
- * writes its log. libuv runs prepare handles last-started first, so this one is started after those of net/, whose
+ * One prepare handle marks the end of a loop turn: the executor proposes and flushes, then the replica confirms reads
+ * and writes its log. libuv runs prepare handles last-started first, so this one is started after those of net/, whose
  * sockets are flushed after it, in the same phase. */
 #include "cmd/lockstepd/node.h"
 
@@ -36,7 +36,7 @@ struct node {
     struct node_links *links;
     struct server *server;
     uv_prepare_t turn_end;
-    uv_timer_t cron; /* keeps the loop turning every 100 ms: clocks, disk space */
+    uv_timer_t cron;  /* keeps the loop turning every 100 ms: clocks, disk space */
     unsigned handles; /* of turn_end and cron: open */
     bool stopping, servers_changed;
     uint64_t start_ms;
@@ -60,10 +60,10 @@ static void log_cb(void *ctx, int level, const char *text)
     node_log(ctx, level, "%s", text);
 }
 
-/* --- The state machine's vtable ------------------------------------------------------------------------------------ */
+/* --- The state machine's vtable ------------------------------------------------------------------------------------
+ */
 
-static void fsm_apply(void *ctx, uint64_t index, uint64_t term, const void *data, size_t len,
-                      struct proposal *proposal)
+static void fsm_apply(void *ctx, uint64_t index, uint64_t term, const void *data, size_t len, struct proposal *proposal)
 {
     struct node *node = ctx;
 
@@ -92,7 +92,8 @@ static uint64_t fsm_entry_time_ms(void *ctx, const void *data, size_t len)
     return store_entry_time_ms(data, len);
 }
 
-/* --- Events --------------------------------------------------------------------------------------------------------- */
+/* --- Events ---------------------------------------------------------------------------------------------------------
+ */
 
 static bool send_cb(void *ctx, uint64_t peer_id, const struct iovec *pieces, unsigned n)
 {
@@ -185,7 +186,8 @@ static void cron_cb(uv_timer_t *handle)
     (void)store_tidy(node->store); /* the turn itself is the other point */
 }
 
-/* --- Starting ------------------------------------------------------------------------------------------------------- */
+/* --- Starting -------------------------------------------------------------------------------------------------------
+ */
 
 /* The same for all nodes that are configured alike: name and ids, so that an address may change. */
 static void derive_cluster(struct node *node)
@@ -276,7 +278,8 @@ static int open_replica(struct node *node)
     const enum replica_status status = replica_open(node->env, &rc, &node->replica, &error);
     if (status != REPLICA_OK) {
         node->replica = NULL;
-        node_log(node, 0, "can't open the data directory %s: %s", c->dir, error != NULL ? error : replica_strerror(status));
+        node_log(node, 0, "can't open the data directory %s: %s", c->dir,
+                 error != NULL ? error : replica_strerror(status));
         return status == REPLICA_FOREIGN || status == REPLICA_CONFIG ? NODE_CONFIG
                : status == REPLICA_CORRUPT                           ? NODE_CORRUPT
                                                                      : NODE_IO;
@@ -309,9 +312,8 @@ static int open_executor(struct node *node)
                                        .batch_bytes_max = c->batch_bytes_max,
                                        .entry_bytes_max = c->entry_bytes_max,
                                        .queue_bytes_max = c->inflight_bytes,
-                                       .forward_timeout_ms = c->election_timeout_ms * 10 > 2000
-                                                                 ? c->election_timeout_ms * 10
-                                                                 : 2000,
+                                       .forward_timeout_ms =
+                                           c->election_timeout_ms * 10 > 2000 ? c->election_timeout_ms * 10 : 2000,
                                        .election_timeout_ms = c->election_timeout_ms,
                                        .relieved = relieved_cb,
                                        .ctx = node};
@@ -434,7 +436,8 @@ int node_start(uv_loop_t *loop, struct config *config, const struct node_session
     return rc;
 }
 
-/* --- Stopping ------------------------------------------------------------------------------------------------------- */
+/* --- Stopping -------------------------------------------------------------------------------------------------------
+ */
 
 static void env_closed_cb(void *ctx)
 {
@@ -515,7 +518,8 @@ void node_free(struct node *node)
     free(node);
 }
 
-/* --- Access --------------------------------------------------------------------------------------------------------- */
+/* --- Access ---------------------------------------------------------------------------------------------------------
+ */
 
 struct replica *node_replica(struct node *node)
 {
