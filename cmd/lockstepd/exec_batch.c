@@ -306,6 +306,7 @@ void exec_propose(struct executor *ex)
             close_open(ex);
         }
         struct exec_batch *batch = ex->queue;
+        assert(batch != NULL);
         struct exec_batch *next = batch->next;
         ex->queue = next;
         if (next == NULL) {

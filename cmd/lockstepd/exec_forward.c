@@ -161,6 +161,7 @@ static bool outstanding_push(struct forward *f, const struct outstanding *o)
 /* Drop ended ones from the front. */
 static void outstanding_trim(struct forward *f)
 {
+    assert(f->count == 0 || f->ring != NULL);
     while (f->count > 0 && f->ring[f->front].request == NULL) {
         f->front = (f->front + 1) & (f->capacity - 1);
         f->first++;
