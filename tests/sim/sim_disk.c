@@ -324,6 +324,7 @@ void sim_disk_submit(struct sim_disk *disk, struct env_disk_req *req)
         return;
     }
     contract(disk, req->file != NULL && !req->file->closing, "request on a closed file", NULL);
+    assert(req->file != NULL);
     contract(disk, req->op != ENV_DISK_SYNC || req->file->file->stable != NULL, "sync of an ordinary file",
              req->file->file->name);
     contract(disk, req->offset % ENV_BLOCK == 0, "offset not aligned", req->file->file->name);

@@ -369,6 +369,7 @@ static struct sim_inbox_item *inbox_take(struct sim_node *node)
         link = *link == NULL ? &node->inbox : link;
     }
     item = *link;
+    assert(item != NULL);
     *link = item->next;
     node->inbox_tail = NULL;
     for (struct sim_inbox_item *last = node->inbox; last != NULL; last = last->next) {

@@ -37,7 +37,7 @@ START_TEST(replies_end_where_they_end_however_they_are_cut)
     char stream[1024] = "";
     size_t ends[N_REPLIES], len = 0;
     for (size_t i = 0; i < N_REPLIES; i++) {
-        strcat(stream, replies[i]);
+        (void)snprintf(stream + strlen(stream), sizeof stream - strlen(stream), "%s", replies[i]);
         ends[i] = strlen(stream);
     }
     len = strlen(stream);
@@ -195,9 +195,9 @@ START_TEST(nesting_beyond_the_bound_is_refused)
     char deep[8 * REPLY_DEPTH_MAX] = "";
     bool ok;
     for (unsigned i = 0; i < REPLY_DEPTH_MAX + 1; i++) {
-        strcat(deep, "*1\r\n");
+        (void)snprintf(deep + strlen(deep), sizeof deep - strlen(deep), "%s", "*1\r\n");
     }
-    strcat(deep, ":1\r\n");
+    (void)snprintf(deep + strlen(deep), sizeof deep - strlen(deep), "%s", ":1\r\n");
     print(reply_print, deep, &ok);
     ck_assert(!ok);
 }

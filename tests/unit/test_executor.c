@@ -214,9 +214,8 @@ static unsigned split(char *line, struct iovec *argv)
 static struct test_request *submit(const char *command)
 {
     struct test_request *t = request_new();
-    struct iovec argv[8];
+    struct iovec argv[8] = {{NULL, 0}};
     char line[128];
-
     (void)snprintf(line, sizeof line, "%s", command);
     const unsigned argc = split(line, argv);
     const struct store_command *c = store_command_find(argv[0].iov_base, argv[0].iov_len);
