@@ -41,6 +41,56 @@ struct proposal {
     struct proposal *next;
 };
 
+/* What a snapshot of the state machine shows. */
+struct replica_cut {
+    uint64_t revision, time_ms;
+    uint64_t digest; /* replica_fsm.digest: the same on all replicas at the same index */
+};
+
+enum replica_cut_state {
+    REPLICA_CUT_MORE,     /* go on */
+    REPLICA_CUT_DONE,     /* the stream is complete */
+    REPLICA_CUT_OVERFLOW, /* entries changed more than can be kept aside: end it, try again later */
+    REPLICA_CUT_BROKEN    /* the content is not what its digest says: this node's memory or code is at fault */
+};
+
+/* The state machine's content as a stream of bytes, and back (store/snapshot.h says more of each function). At most one
+ * cut and one load exist at a time; both end before the state machine does. */
+struct replica_fsm_snapshots {
+    void *ctx;
+
+    /* Fix the state after the last applied entry; entries go on being applied. Costs microseconds. Gives a handle
+     * (cut_end frees it); NULL: out of memory. */
+    void *(*cut_begin)(void *ctx, struct replica_cut *cut);
+    /* Emit about `bytes_max` of the stream, in time proportional to that (some 0.1 ms per 64 KiB). `data` is borrowed
+     * until emit returns, which must not touch the state machine. */
+    enum replica_cut_state (*cut_step)(void *cut, size_t bytes_max,
+                                       void (*emit)(void *emit_ctx, const void *data, size_t len), void *emit_ctx);
+    /* Bytes kept aside for the cut and not emitted yet. After each applied entry step until this is small. */
+    size_t (*cut_pending)(const void *cut);
+    void (*cut_end)(void *cut);
+
+    /* Begin to load a stream of at most `stream_bytes` beside the live content. Gives a handle (load_install or
+     * load_abort takes it); NULL: out of memory. */
+    void *(*load_begin)(void *ctx, uint64_t stream_bytes);
+    /* These four touch nothing but the load: any thread may call them, one at a time. */
+    /* The next bytes, cut anywhere. The first call may take a while, 10 ns for each key. False: see load_error. */
+    bool (*load_feed)(void *load, const void *data, size_t len);
+    /* After the last byte: does a part of what load_finish has left to do, some 0.1 us for each of `budget`. True:
+     * nothing is left. */
+    bool (*load_settle)(void *load, uint64_t budget);
+    /* Everything was fed: checks that it is complete and is what it says. False: see load_error; only load_abort may
+     * follow. */
+    bool (*load_finish)(void *load, struct replica_cut *cut);
+    uint64_t (*load_keys)(const void *load, uint64_t *total); /* loaded, and of how many (0: not known yet) */
+
+    const char *(*load_error)(const void *load); /* "" if nothing is wrong; valid until the load is gone */
+    /* After load_finish: put the loaded content, that of `index`, in the place of the live one. Costs microseconds and
+     * can't fail; a cut that is under way goes on with the old content. Loop thread. */
+    void (*load_install)(void *load, uint64_t index);
+    void (*load_abort)(void *load);
+};
+
 /* The state machine. */
 struct replica_fsm {
     void *ctx;
@@ -56,6 +106,8 @@ struct replica_fsm {
     void (*received)(void *ctx, uint64_t index, const void *data, size_t len);
     /* Cluster time carried by a command entry (0 if it carries none): lets a leader start from its log's last time. */
     uint64_t (*entry_time_ms)(void *ctx, const void *data, size_t len);
+    /* NULL: it has no snapshots; the log is kept for ever. */
+    const struct replica_fsm_snapshots *snapshots;
 };
 
 /* A linearizable read waiting for confirmation, embedded by its owner. One request may stand for many reads. */

@@ -49,6 +49,13 @@ void executor_received(struct executor *ex, uint64_t index, const void *data, si
     }
 }
 
+/* What is pending was replaced along with the log. */
+void executor_installed(struct executor *ex, uint64_t index)
+{
+    ex->pending = (struct exec_pending){.index = index};
+    ex->tick_deadline_ms = 0; /* look for the next deadline anew */
+}
+
 bool exec_was_checked(const struct executor *ex, uint64_t index)
 {
     return index >= ex->pending.checked_from && index <= ex->pending.checked_to;

@@ -128,6 +128,8 @@ void executor_free(struct executor *executor);
 void executor_apply(struct executor *executor, uint64_t index, const void *data, size_t len, struct proposal *proposal);
 /* replica_fsm.received */
 void executor_received(struct executor *executor, uint64_t index, const void *data, size_t len);
+/* The content of the store was replaced by that of a snapshot up to `index`. */
+void executor_installed(struct executor *executor, uint64_t index);
 /* Role, term or leader changed. */
 void executor_changed(struct executor *executor);
 /* The node stops soon: what is submitted from now on is refused as not executed, what was submitted before goes on. */

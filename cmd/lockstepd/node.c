@@ -16,6 +16,7 @@
 #include <time.h>
 #include <xxhash.h>
 
+#include "cmd/lockstepd/fsm_snapshot.h"
 #include "cmd/lockstepd/log.h"
 #include "cmd/lockstepd/node_links.h"
 #include "consensus/env_uv.h"
@@ -32,6 +33,8 @@ struct node {
     struct store *store;
     struct executor *executor;
     struct replica_fsm fsm;
+    struct fsm_snapshot fsm_snapshot;
+    struct replica_fsm_snapshots fsm_snapshots;
     struct replica *replica;
     struct node_links *links;
     struct server *server;
@@ -84,6 +87,11 @@ static uint64_t fsm_time_ms(void *ctx)
 static uint64_t fsm_digest(void *ctx)
 {
     return store_digest(((struct node *)ctx)->store);
+}
+
+static void fsm_installed(void *ctx, uint64_t index)
+{
+    executor_installed(((struct node *)ctx)->executor, index);
 }
 
 static uint64_t fsm_entry_time_ms(void *ctx, const void *data, size_t len)
@@ -237,12 +245,18 @@ static int open_replica(struct node *node)
     unsigned n = 0;
     const char *error = NULL;
 
+    memcpy(&node->fsm_snapshot.hash_seed, node->cluster, sizeof node->fsm_snapshot.hash_seed);
+    node->fsm_snapshot.store = node->store;
+    node->fsm_snapshot.installed = fsm_installed;
+    node->fsm_snapshot.ctx = node;
+    node->fsm_snapshots = fsm_snapshot_vtable(&node->fsm_snapshot);
     node->fsm = (struct replica_fsm){.ctx = node,
                                      .apply = fsm_apply,
                                      .time_ms = fsm_time_ms,
                                      .digest = fsm_digest,
                                      .received = fsm_received,
-                                     .entry_time_ms = fsm_entry_time_ms};
+                                     .entry_time_ms = fsm_entry_time_ms,
+                                     .snapshots = &node->fsm_snapshots};
     for (unsigned i = 0; i < c->n_members; i++) {
         servers[n].id = c->members[i].id;
         servers[n].voter = true;

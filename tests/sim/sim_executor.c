@@ -434,6 +434,15 @@ static uint64_t fsm_digest(void *ctx)
     return store_digest(((struct sim_node *)ctx)->store);
 }
 
+/* A snapshot took the place of the content. */
+static void installed_cb(void *ctx, uint64_t index)
+{
+    struct sim_node *node = ctx;
+
+    memset(&node->pending, 0, sizeof node->pending);
+    node->applied_index = index;
+}
+
 static uint64_t fsm_entry_time_ms(void *ctx, const void *data, size_t len)
 {
     struct sim_node *node = ctx;
@@ -473,12 +482,16 @@ static void tick_cb(struct env_timer *timer)
 
 void sim_executor_config(struct sim_node *node, struct replica_config *config)
 {
+    node->fsm_snapshot = (struct fsm_snapshot){
+        .store = node->store, .hash_seed = node->config.hash_seed, .installed = installed_cb, .ctx = node};
+    node->fsm_snapshots = fsm_snapshot_vtable(&node->fsm_snapshot);
     node->fsm = (struct replica_fsm){.ctx = node,
                                      .apply = fsm_apply,
                                      .time_ms = fsm_time_ms,
                                      .digest = fsm_digest,
                                      .received = received_cb,
-                                     .entry_time_ms = fsm_entry_time_ms};
+                                     .entry_time_ms = fsm_entry_time_ms,
+                                     .snapshots = &node->fsm_snapshots};
     memset(&node->pending, 0, sizeof node->pending);
     config->id = node->id;
     config->fsm = &node->fsm;

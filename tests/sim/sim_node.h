@@ -4,6 +4,7 @@
 #ifndef LOCKSTEP_SIM_NODE_H
 #define LOCKSTEP_SIM_NODE_H
 
+#include "cmd/lockstepd/fsm_snapshot.h"
 #include "consensus/replica.h"
 #include "store/store.h"
 #include "tests/sim/sim_check.h"
@@ -92,6 +93,8 @@ struct sim_node {
     struct sim_node_config config;
     struct sim_random random;
     struct replica_fsm fsm;
+    struct fsm_snapshot fsm_snapshot;
+    struct replica_fsm_snapshots fsm_snapshots;
     struct sim_task turn, resume;
     uint64_t paused_until_us;
     struct sim_inbox_item *inbox, *inbox_tail;
