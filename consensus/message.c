@@ -8,7 +8,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "frames are little-endi
 /* Wire structs: naturally aligned, no padding, reserved bytes zero. */
 struct wire_head {
     uint8_t channel, version, type, flags;
-    uint32_t count; /* APPEND: number of entries, else 0 */
+    uint32_t count; /* APPEND: number of entries; SNAPSHOT_OFFER, SNAPSHOT_PIECE: bytes of data; else 0 */
     uint64_t term;
 };
 static_assert(sizeof(struct wire_head) == 16, "wire format");
@@ -59,6 +59,45 @@ struct wire_pull {
 static_assert(sizeof(struct wire_pull) == 8, "wire format");
 static_assert(sizeof(struct wire_head) + sizeof(struct wire_echo) <= MESSAGE_HEAD_MAX, "head bound");
 
+struct wire_position {
+    uint64_t number, offset, payload, check;
+};
+
+struct wire_offer {
+    uint64_t log_first, file_bytes;
+};
+static_assert(sizeof(struct wire_offer) == 16, "wire format");
+
+struct wire_ask {
+    uint8_t file_id[16];
+    uint64_t index, term;
+    struct wire_position at;
+    uint64_t stamp;
+    uint32_t window, round;
+};
+static_assert(sizeof(struct wire_ask) == 80, "wire format");
+static_assert(sizeof(struct wire_head) + sizeof(struct wire_ask) <= MESSAGE_HEAD_MAX, "head bound");
+
+struct wire_piece {
+    uint8_t file_id[16];
+    struct wire_position at;
+    uint64_t stamp;
+    uint32_t round, reserved;
+};
+static_assert(sizeof(struct wire_piece) == 64, "wire format");
+
+struct wire_done {
+    uint8_t file_id[16];
+};
+static_assert(sizeof(struct wire_done) == 16, "wire format");
+
+struct wire_refused {
+    uint8_t file_id[16];
+    uint64_t index;
+    uint32_t why, reserved;
+};
+static_assert(sizeof(struct wire_refused) == 32, "wire format");
+
 struct wire_entry {
     uint64_t term;
     uint32_t len;
@@ -89,6 +128,66 @@ static uint8_t encode_flags(const struct message *m)
     }
 }
 
+static uint32_t encode_count(const struct message *m)
+{
+    switch (m->type) {
+    case MESSAGE_APPEND:
+        return m->append.n_entries;
+    case MESSAGE_SNAPSHOT_OFFER:
+        return m->snapshot_offer.header_len;
+    case MESSAGE_SNAPSHOT_PIECE:
+        return m->snapshot_piece.len;
+    default:
+        return 0;
+    }
+}
+
+static struct wire_position encode_position(const struct message_position *at)
+{
+    return (struct wire_position){at->number, at->offset, at->payload, at->check};
+}
+
+/* What moves snapshots. */
+static size_t encode_snapshot(const struct message *m, uint8_t *out, size_t n)
+{
+    switch (m->type) {
+    case MESSAGE_SNAPSHOT_OFFER: {
+        const struct wire_offer w = {m->snapshot_offer.log_first, m->snapshot_offer.file_bytes};
+        return put(out, n, &w, sizeof w);
+    }
+    case MESSAGE_SNAPSHOT_ASK: {
+        const struct message_snapshot_ask *ask = &m->snapshot_ask;
+        struct wire_ask w = {.index = ask->file.index,
+                             .term = ask->file.term,
+                             .at = encode_position(&ask->at),
+                             .stamp = ask->stamp,
+                             .window = ask->window,
+                             .round = ask->round};
+        memcpy(w.file_id, ask->file.id, sizeof w.file_id);
+        return put(out, n, &w, sizeof w);
+    }
+    case MESSAGE_SNAPSHOT_PIECE: {
+        const struct message_snapshot_piece *piece = &m->snapshot_piece;
+        struct wire_piece w = {.at = encode_position(&piece->at), .stamp = piece->stamp, .round = piece->round};
+        memcpy(w.file_id, piece->file_id, sizeof w.file_id);
+        return put(out, n, &w, sizeof w);
+    }
+    case MESSAGE_SNAPSHOT_DONE: {
+        struct wire_done w;
+        memcpy(w.file_id, m->snapshot_done.file_id, sizeof w.file_id);
+        return put(out, n, &w, sizeof w);
+    }
+    case MESSAGE_SNAPSHOT_REFUSED: {
+        struct wire_refused w = {.index = m->snapshot_refused.index, .why = (uint32_t)m->snapshot_refused.why};
+        memcpy(w.file_id, m->snapshot_refused.file_id, sizeof w.file_id);
+        return put(out, n, &w, sizeof w);
+    }
+    default:
+        assert(false);
+        return 0;
+    }
+}
+
 size_t message_encode(const struct message *m, void *head)
 {
     uint8_t *out = head;
@@ -96,7 +195,7 @@ size_t message_encode(const struct message *m, void *head)
                                 .version = MESSAGE_VERSION,
                                 .type = (uint8_t)m->type,
                                 .flags = encode_flags(m),
-                                .count = m->type == MESSAGE_APPEND ? m->append.n_entries : 0,
+                                .count = encode_count(m),
                                 .term = m->term};
     size_t n = put(out, 0, &h, sizeof h);
 
@@ -149,9 +248,9 @@ size_t message_encode(const struct message *m, void *head)
         const struct wire_pull w = {m->pull.index};
         return put(out, n, &w, sizeof w);
     }
+    default:
+        return encode_snapshot(m, out, n);
     }
-    assert(false);
-    return 0;
 }
 
 void message_encode_entry(const struct message_entry *entry, void *out)
@@ -175,6 +274,20 @@ static bool take(struct cursor *c, void *out, size_t n)
     memcpy(out, c->at, n);
     c->at += n;
     c->left -= n;
+    return true;
+}
+
+/* Data in a frame, zero-padded. */
+static bool take_data(struct cursor *c, uint32_t len, const void **data)
+{
+    const size_t padded = message_padded(len);
+
+    if (c->left < padded) {
+        return false;
+    }
+    *data = c->at;
+    c->at += padded;
+    c->left -= padded;
     return true;
 }
 
@@ -208,15 +321,87 @@ static bool decode_append(struct cursor *c, uint32_t count, struct message *m, s
         entries[i] = (struct message_entry){e.term, e.type, e.len, NULL};
     }
     for (uint32_t i = 0; i < count; i++) {
-        const size_t padded = message_padded(entries[i].len);
-        if (c->left < padded) {
+        if (!take_data(c, entries[i].len, &entries[i].data)) {
             return false;
         }
-        entries[i].data = c->at;
-        c->at += padded;
-        c->left -= padded;
     }
     return true;
+}
+
+static struct message_position decode_position(const struct wire_position *w)
+{
+    return (struct message_position){w->number, w->offset, w->payload, w->check};
+}
+
+static bool decode_ask(struct cursor *c, struct message *m)
+{
+    struct message_snapshot_ask *ask = &m->snapshot_ask;
+    struct wire_ask w;
+
+    if (!take(c, &w, sizeof w)) {
+        return false;
+    }
+    *ask = (struct message_snapshot_ask){.file = {.index = w.index, .term = w.term},
+                                         .at = decode_position(&w.at),
+                                         .stamp = w.stamp,
+                                         .window = w.window,
+                                         .round = w.round};
+    memcpy(ask->file.id, w.file_id, sizeof w.file_id);
+    return w.index != 0 && w.index < UINT64_MAX / 2 && w.term != 0 && w.term <= m->term && w.round != 0 &&
+           w.at.offset < UINT64_MAX / 2;
+}
+
+/* What moves snapshots and carries no data. */
+static bool decode_snapshot(struct cursor *c, struct message *m)
+{
+    switch (m->type) {
+    case MESSAGE_SNAPSHOT_ASK:
+        return decode_ask(c, m);
+    case MESSAGE_SNAPSHOT_DONE: {
+        struct wire_done w;
+        if (!take(c, &w, sizeof w)) {
+            return false;
+        }
+        memcpy(m->snapshot_done.file_id, w.file_id, sizeof w.file_id);
+        return true;
+    }
+    case MESSAGE_SNAPSHOT_REFUSED: {
+        struct wire_refused w;
+        if (!take(c, &w, sizeof w) || w.why == 0 || w.why >= MESSAGE_REFUSALS) {
+            return false;
+        }
+        m->snapshot_refused = (struct message_snapshot_refused){.index = w.index, .why = (enum message_refusal)w.why};
+        memcpy(m->snapshot_refused.file_id, w.file_id, sizeof w.file_id);
+        return true;
+    }
+    default:
+        return false;
+    }
+}
+
+static bool decode_offer(struct cursor *c, uint32_t len, struct message *m)
+{
+    struct wire_offer w;
+
+    if (!take(c, &w, sizeof w) || len == 0 || len > MESSAGE_SNAPSHOT_HEADER_MAX || w.log_first == 0) {
+        return false;
+    }
+    m->snapshot_offer =
+        (struct message_snapshot_offer){.log_first = w.log_first, .file_bytes = w.file_bytes, .header_len = len};
+    return take_data(c, len, &m->snapshot_offer.header);
+}
+
+static bool decode_piece(struct cursor *c, uint32_t len, struct message *m)
+{
+    struct wire_piece w;
+
+    if (!take(c, &w, sizeof w) || len == 0 || len > MESSAGE_SNAPSHOT_PIECE_MAX || w.round == 0) {
+        return false;
+    }
+    m->snapshot_piece =
+        (struct message_snapshot_piece){.at = decode_position(&w.at), .stamp = w.stamp, .round = w.round, .len = len};
+    memcpy(m->snapshot_piece.file_id, w.file_id, sizeof w.file_id);
+    return take_data(c, len, &m->snapshot_piece.data);
 }
 
 /* What leases and reads need beside the log. */
@@ -255,7 +440,7 @@ static bool decode_lease(struct cursor *c, uint8_t flags, struct message *m)
         return true;
     }
     default:
-        return false;
+        return decode_snapshot(c, m);
     }
 }
 
@@ -313,8 +498,15 @@ bool message_decode(const void *frame, size_t len, struct message *m, struct mes
     }
     m->type = (enum message_type)h.type;
     m->term = h.term;
-    if (h.type == MESSAGE_APPEND) {
+    switch (m->type) {
+    case MESSAGE_APPEND:
         return decode_append(&c, h.count, m, entries) && c.left == 0;
+    case MESSAGE_SNAPSHOT_OFFER:
+        return decode_offer(&c, h.count, m) && c.left == 0;
+    case MESSAGE_SNAPSHOT_PIECE:
+        return decode_piece(&c, h.count, m) && c.left == 0;
+    default:
+        break;
     }
     return h.count == 0 && decode_rest(&c, h.flags, m) && c.left == 0;
 }

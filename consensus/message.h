@@ -15,6 +15,9 @@
 /* Bounds of one APPEND frame. A single entry above the byte bound travels alone. */
 #define MESSAGE_ENTRIES_MAX 1024u
 #define MESSAGE_APPEND_BYTES 262144u
+/* Bounds of what travels of a snapshot file in one frame: its header, or one of its blocks. */
+#define MESSAGE_SNAPSHOT_HEADER_MAX 69632u
+#define MESSAGE_SNAPSHOT_PIECE_MAX 262208u
 
 enum message_type {
     MESSAGE_APPEND = 1,
@@ -24,7 +27,13 @@ enum message_type {
     MESSAGE_TIMEOUT_NOW,
     MESSAGE_PING, /* asks for an echo, carries nothing else */
     MESSAGE_ECHO,
-    MESSAGE_PULL /* a reader waits for an index: show it as soon as may be */
+    MESSAGE_PULL, /* a reader waits for an index: show it as soon as may be */
+    /* A snapshot file from node to node. The receiver pulls; whoever has the file may answer, leader or not. */
+    MESSAGE_SNAPSHOT_OFFER,  /* leader: the entries that you need are gone, take this file instead */
+    MESSAGE_SNAPSHOT_ASK,    /* receiver: send the file's pieces from this position on */
+    MESSAGE_SNAPSHOT_PIECE,  /* the answer: one piece */
+    MESSAGE_SNAPSHOT_DONE,   /* receiver: installed, or not needed any more */
+    MESSAGE_SNAPSHOT_REFUSED /* either side: this transfer can't be */
 };
 
 struct message_entry {
@@ -83,6 +92,64 @@ struct message_pull {
     uint64_t index;
 };
 
+/* Names a snapshot file: all copies of one file have the same id. */
+struct message_file {
+    uint8_t id[16];
+    uint64_t index, term; /* of the last entry contained */
+};
+
+/* Where a piece begins; as struct snapshot_position. */
+struct message_position {
+    uint64_t number, offset, payload, check;
+};
+
+struct message_snapshot_offer {
+    uint64_t log_first; /* the sender's log begins here */
+    uint64_t file_bytes;
+    uint32_t header_len; /* bytes of the file's header, which says everything else */
+    const void *header;
+};
+
+struct message_snapshot_ask {
+    struct message_file file;
+    struct message_position at;
+    uint64_t stamp;  /* of the receiver's clock: comes back with a piece */
+    uint32_t window; /* pieces that begin up to this many bytes behind `at` may come unasked; 0: none now, but keep the
+                        file */
+    uint32_t round;  /* a higher one: begin again at `at`; the same: the window has moved. From 1 */
+};
+
+struct message_snapshot_piece {
+    uint8_t file_id[16];
+    struct message_position at;
+    uint64_t stamp; /* of the newest ask */
+    uint32_t round; /* of that ask; pieces of older ones are void */
+    uint32_t len;
+    const void *data;
+};
+
+struct message_snapshot_done {
+    uint8_t file_id[16];
+};
+
+enum message_refusal {
+    MESSAGE_REFUSED_GONE = 1, /* sender: it has no such file */
+    MESSAGE_REFUSED_DAMAGED,  /* sender: its file is damaged there */
+    MESSAGE_REFUSED_FOREIGN,  /* receiver: another cluster's */
+    MESSAGE_REFUSED_VERSION,  /* receiver: it does not understand the header, or the feature level is above its own */
+    MESSAGE_REFUSED_SETTINGS, /* receiver: the cluster runs with other timeouts than it */
+    MESSAGE_REFUSED_NO_SPACE, /* receiver: its disk is too full */
+    MESSAGE_REFUSED_CONTENT,  /* receiver: the file arrived whole, but its content can't be loaded */
+    MESSAGE_REFUSED_OTHER,    /* receiver: it is fetching another file, up to `index` */
+    MESSAGE_REFUSALS
+};
+
+struct message_snapshot_refused {
+    uint8_t file_id[16];
+    uint64_t index; /* REFUSED_OTHER: keep the log from here on; else 0 */
+    enum message_refusal why;
+};
+
 struct message {
     enum message_type type;
     uint64_t term;
@@ -95,14 +162,21 @@ struct message {
         struct message_ping ping;
         struct message_echo echo;
         struct message_pull pull;
+        struct message_snapshot_offer snapshot_offer;
+        struct message_snapshot_ask snapshot_ask;
+        struct message_snapshot_piece snapshot_piece;
+        struct message_snapshot_done snapshot_done;
+        struct message_snapshot_refused snapshot_refused;
     };
 };
 
-/* Largest encoded head of any message; APPEND adds MESSAGE_ENTRY_HEAD per entry and the padded data. */
+/* Largest encoded head of any message; APPEND adds MESSAGE_ENTRY_HEAD per entry and the padded data, SNAPSHOT_OFFER and
+ * SNAPSHOT_PIECE add their padded data. */
 #define MESSAGE_HEAD_MAX 96u
 #define MESSAGE_ENTRY_HEAD 16u
 
-/* Encode everything but an APPEND's entries into `head` (MESSAGE_HEAD_MAX bytes); returns the length. */
+/* Encode everything but an APPEND's entries, and the bytes of a snapshot's header or piece, into `head`
+ * (MESSAGE_HEAD_MAX bytes); returns the length. */
 size_t message_encode(const struct message *message, void *head);
 /* Encode the table entry of one log entry (MESSAGE_ENTRY_HEAD bytes). All table entries follow the head, then the data
  * of each entry in turn, each padded to message_padded(len). */
@@ -112,8 +186,8 @@ static inline size_t message_padded(size_t len)
     return (len + 7) & ~(size_t)7;
 }
 
-/* Decode a frame. Entries of an APPEND are put into `entries` (MESSAGE_ENTRIES_MAX of them), their data borrowed from
- * the frame. False: malformed. */
+/* Decode a frame. Entries of an APPEND are put into `entries` (MESSAGE_ENTRIES_MAX of them); their data, and that of a
+ * snapshot, are borrowed from the frame. False: malformed. */
 bool message_decode(const void *frame, size_t len, struct message *message, struct message_entry *entries);
 
 #endif

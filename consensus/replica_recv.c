@@ -426,6 +426,8 @@ bool replica_receive(struct replica *r, uint64_t from, uint64_t connection, cons
             peer->pull = m.pull.index;
         }
         break;
+    default:
+        break; /* snapshots don't travel yet */
     }
     if (!r->dead) {
         replica_settle(r);
