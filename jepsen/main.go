@@ -50,6 +50,8 @@ func realMain(ctx context.Context, args []string) int {
 	flags.DurationVar(&c.opTimeout, "op-timeout", 1500*time.Millisecond, "after which a client gives up: unknown")
 	flags.BoolVar(&c.keep, "keep", false, "keep the nodes' data")
 	quick := flags.Bool("quick", false, "matrix: every workload three times for 20 s")
+	resume := flags.Bool("resume", false, "matrix: leave out runs that --results has already; rejected ones are repeated")
+	most := flags.Int("count", 0, "matrix: at most so many runs this time")
 	losses := flags.Int("faults", 0, "failover: how often the leader is lost (default 50)")
 	stored := flags.String("history", "", "recheck: a run's history.json")
 	if err := flags.Parse(args); err != nil {
@@ -73,7 +75,7 @@ func realMain(ctx context.Context, args []string) int {
 		} else if !given(flags, "time") {
 			c.length = time.Minute
 		}
-		return matrix(ctx, *c, each)
+		return wholeMatrix(ctx, c, each, *resume, *most)
 	case "planted":
 		return planted(ctx, *c)
 	case "failover":
@@ -92,6 +94,21 @@ func given(flags *flag.FlagSet, name string) bool {
 	found := false
 	flags.Visit(func(f *flag.Flag) { found = found || f.Name == name })
 	return found
+}
+
+func wholeMatrix(ctx context.Context, c *runConfig, each int, resume bool, most int) int {
+	var earlier []*report.Run
+	if resume {
+		var err error
+		if earlier, err = report.ReadAll(c.results); err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			return 1
+		}
+	}
+	if !matrix(ctx, matrixRuns(*c, each), earlier, most) {
+		return 1
+	}
+	return 0
 }
 
 func single(ctx context.Context, c *runConfig) int {

@@ -39,6 +39,10 @@ var faultSets = []faultSet{
 	{nemesis: "rolling"},
 	{nemesis: "disk-fail,pause"},
 	{nemesis: "clock-rate-wild,partition-leader", flags: []string{"--leases", "no"}, notFor: "ttl,modes"},
+	{nemesis: "membership,kill"},
+	{nemesis: "transfer,partition"},
+	{nemesis: "membership,link"},
+	{nemesis: "rolling,transfer,clock-rate"},
 }
 
 // workloadsThatRun are those that are written; whether the server has their commands shows when they start.
@@ -52,15 +56,12 @@ func workloadsThatRun() []*workload.Workload {
 	return list
 }
 
-// matrix runs every workload under `each` fault sets, rotating through all of them.
-func matrix(ctx context.Context, base runConfig, each int) int {
-	type total struct{ runs, ok, fail, unknown int }
-	totals := map[string]*total{}
-	bad, next := 0, 0
-	begin := time.Now()
+// matrixRuns is every workload under `each` fault sets, rotating through all of them.
+func matrixRuns(base runConfig, each int) []*runConfig {
+	var runs []*runConfig
+	next := 0
 	for number, w := range workloadsThatRun() {
-		totals[w.Name] = &total{}
-		for k := 0; k < each && ctx.Err() == nil; k++ {
+		for k := 0; k < each; k++ {
 			set := faultSets[next%len(faultSets)]
 			for strings.Contains(set.notFor, w.Name) {
 				next++
@@ -73,38 +74,80 @@ func matrix(ctx context.Context, base runConfig, each int) int {
 			if set.clients > 0 {
 				c.clients, c.rate = set.clients, set.rate
 			}
-			r, err := run(ctx, &c)
-			if err != nil {
-				fmt.Printf("error     %s: %v\n", c.command(), err)
-				bad++
-				continue
-			}
-			fmt.Println(r.Summary())
-			t := totals[w.Name]
-			t.runs, t.ok, t.fail, t.unknown = t.runs+1, t.ok+r.Counts.OK, t.fail+r.Counts.Fail, t.unknown+r.Counts.Info
-			if r.Verdict != report.Green {
-				fmt.Println("          " + r.Command)
-				bad++
-			}
+			runs = append(runs, &c)
 		}
 	}
-	fmt.Printf("\n%-10s %5s %10s %10s %10s\n", "workload", "runs", "ok", "failed", "unknown")
-	names := make([]string, 0, len(totals))
-	for name := range totals {
-		names = append(names, name)
+	return runs
+}
+
+// matrix carries out those of the runs that `earlier` does not hold with a clear verdict, `most` of them (0: all). True: the table is
+// complete and green.
+func matrix(ctx context.Context, runs []*runConfig, earlier []*report.Run, most int) bool {
+	verdicts := map[string]*report.Run{}
+	attempts := map[string]int{}
+	for _, r := range earlier {
+		attempts[r.Command]++
+		verdicts[r.Command] = r
+	}
+	begin, carriedOut := time.Now(), 0
+	for _, c := range runs {
+		known := verdicts[c.command()]
+		if ctx.Err() != nil || (most > 0 && carriedOut == most) || (known != nil && known.Verdict != report.Rejected) {
+			continue
+		}
+		carriedOut++
+		r, err := run(ctx, c)
+		if err != nil {
+			fmt.Printf("error     %s: %v\n", c.command(), err)
+			continue
+		}
+		attempts[r.Command]++
+		verdicts[r.Command] = r
+		fmt.Println(r.Summary())
+		if r.Verdict != report.Green {
+			fmt.Println("          " + r.Command)
+		}
+	}
+	fmt.Printf("\n%d runs in %.0f s\n", carriedOut, time.Since(begin).Seconds())
+	return matrixTable(runs, verdicts, attempts)
+}
+
+// matrixTable shows the figures per workload. The last attempt at a run counts.
+func matrixTable(runs []*runConfig, verdicts map[string]*report.Run, attempts map[string]int) bool {
+	type total struct{ runs, repeated, ok, fail, unknown, faults int }
+	totals := map[string]*total{}
+	var names []string
+	green, missing := 0, 0
+	for _, c := range runs {
+		if totals[c.workload] == nil {
+			totals[c.workload] = &total{}
+			names = append(names, c.workload)
+		}
+		r := verdicts[c.command()]
+		if r == nil {
+			missing++
+			continue
+		}
+		if r.Verdict == report.Green {
+			green++
+		}
+		t := totals[c.workload]
+		t.runs++
+		t.repeated += attempts[c.command()] - 1
+		t.ok, t.fail, t.unknown = t.ok+r.Counts.OK, t.fail+r.Counts.Fail, t.unknown+r.Counts.Info
+		t.faults += len(r.Effects)
 	}
 	sort.Strings(names)
-	runs := 0
+	fmt.Printf("%-10s %5s %9s %7s %10s %10s %10s\n", "workload", "runs", "repeated", "faults", "ok", "failed", "unknown")
 	for _, name := range names {
 		t := totals[name]
-		runs += t.runs
-		fmt.Printf("%-10s %5d %10d %10d %10d\n", name, t.runs, t.ok, t.fail, t.unknown)
+		fmt.Printf("%-10s %5d %9d %7d %10d %10d %10d\n", name, t.runs, t.repeated, t.faults, t.ok, t.fail, t.unknown)
 	}
-	fmt.Printf("%d runs in %.0f s\n%d passed, %d failed\n", runs, time.Since(begin).Seconds(), runs-bad, bad)
-	if bad > 0 || ctx.Err() != nil {
-		return 1
+	if missing > 0 {
+		fmt.Printf("%d runs are still to do: --resume carries on\n", missing)
 	}
-	return 0
+	fmt.Printf("%d passed, %d failed\n", green, len(runs)-missing-green)
+	return green == len(runs)
 }
 
 // plantedBugs and what catches them.

@@ -41,6 +41,9 @@ func (c *runConfig) command() string {
 	if len(c.flags) > 0 {
 		text += fmt.Sprintf(" --node-flags '%s'", strings.Join(c.flags, " "))
 	}
+	if c.binary2 != "" && strings.Contains(c.nemesis, "rolling") {
+		text += " --binary2 " + c.binary2
+	}
 	if c.plant != "" {
 		text += " --plant " + c.plant
 	}
@@ -68,7 +71,8 @@ func run(ctx context.Context, c *runConfig) (*report.Run, error) {
 	}
 	cluster, err := control.New(control.Config{Nodes: c.nodes, Binary: c.binary, OtherBinary: c.binary2,
 		FaultLibrary: c.faults, Dir: r.Dir, ElectionTimeout: c.electionTimeout, Seed: c.seed, Plant: c.plant,
-		Flags: c.flags, Volatile: wantsVolatile(selected)})
+		Flags: c.flags, Volatile: anyFault(selected, func(f *nemesis.Fault) bool { return f.Volatile }),
+		Spare: anyFault(selected, func(f *nemesis.Fault) bool { return f.Spare })})
 	if err != nil {
 		return nil, err
 	}
@@ -93,10 +97,10 @@ func run(ctx context.Context, c *runConfig) (*report.Run, error) {
 	return r, nil
 }
 
-func wantsVolatile(selected [][]*nemesis.Fault) bool {
+func anyFault(selected [][]*nemesis.Fault, is func(*nemesis.Fault) bool) bool {
 	for _, family := range selected {
 		for _, fault := range family {
-			if fault.Volatile {
+			if is(fault) {
 				return true
 			}
 		}
@@ -148,6 +152,9 @@ func settle(ctx context.Context, cluster *control.Cluster, instance workload.Ins
 	}
 	healed := time.Now()
 	err := cluster.Heal()
+	if err == nil {
+		err = cluster.RestoreMembers(ctx, 30*time.Second)
+	}
 	if err == nil {
 		err = cluster.WaitServing(ctx, 30*time.Second)
 	}

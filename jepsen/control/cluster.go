@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -17,6 +18,7 @@ import (
 // Config of a cluster.
 type Config struct {
 	Nodes           int
+	Spare           bool // one more machine, for a node that joins
 	Binary          string
 	OtherBinary     string // for rolling restarts; empty: the same
 	FaultLibrary    string
@@ -31,8 +33,13 @@ type Config struct {
 // Cluster is the nodes and the network between them.
 type Cluster struct {
 	Nodes   []*Node
+	Spare   *Node // runs only while it takes part; nil without Config.Spare. No clients and no other faults are sent to it.
 	Network *Network
 	config  Config
+
+	mu     sync.Mutex
+	lastID int    // the largest raft id so far
+	commit uint64 // the highest index known to be committed
 }
 
 // New prepares a cluster; nothing runs yet.
@@ -41,23 +48,40 @@ func New(config Config) (*Cluster, error) {
 	if err := os.MkdirAll(data, 0o755); err != nil {
 		return nil, err
 	}
-	network, err := newNetwork(config.Nodes, config.Seed)
+	places := config.Nodes
+	if config.Spare {
+		places++
+	}
+	network, err := newNetwork(places, config.Seed)
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{config: config, Network: network}
-	for i := 0; i < config.Nodes; i++ {
+	c := &Cluster{config: config, Network: network, lastID: config.Nodes}
+	for i := 0; i < places; i++ {
 		faults, err := newFaults(filepath.Join(data, fmt.Sprintf("faults-%d", i+1)))
 		if err != nil {
 			network.close()
 			return nil, err
 		}
 		faults.SetVolatile(config.Volatile)
-		c.Nodes = append(c.Nodes, &Node{Index: i, cluster: c, ns: network.nodes[i], binary: config.Binary, Faults: faults,
+		node := &Node{Index: i, id: i + 1, cluster: c, ns: network.nodes[i], binary: config.Binary, Faults: faults,
 			Dir:     filepath.Join(data, fmt.Sprintf("node-%d", i+1)),
-			LogPath: filepath.Join(config.Dir, fmt.Sprintf("node-%d.log", i+1))})
+			LogPath: filepath.Join(config.Dir, fmt.Sprintf("node-%d.log", i+1))}
+		if i < config.Nodes {
+			c.Nodes = append(c.Nodes, node)
+		} else {
+			node.id, node.out, node.want, c.Spare = 0, true, Gone, node
+		}
 	}
 	return c, nil
+}
+
+// all nodes, the spare one too.
+func (c *Cluster) all() []*Node {
+	if c.Spare == nil {
+		return c.Nodes
+	}
+	return append(append([]*Node(nil), c.Nodes...), c.Spare)
 }
 
 // Config that the cluster was made with.
@@ -134,6 +158,9 @@ type Status struct {
 	Last    uint64 `json:"last"`
 	Digest  string `json:"digest"`
 	Keys    uint64 `json:"keys"`
+
+	ChangePending bool     `json:"change_pending"`
+	Members       []Member `json:"members"`
 }
 
 // Status asks the node.
@@ -155,7 +182,7 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 func (c *Cluster) Leader(ctx context.Context) *Node {
 	var leader *Node
 	var term uint64
-	for _, node := range c.Nodes {
+	for _, node := range c.all() {
 		status, err := node.Status(ctx)
 		if err == nil && status.Role == "leader" && status.Term >= term {
 			leader, term = node, status.Term
@@ -167,11 +194,11 @@ func (c *Cluster) Leader(ctx context.Context) *Node {
 // Heal takes back every fault: links, clocks, disks, pauses; and starts what does not run.
 func (c *Cluster) Heal() error {
 	c.Network.Heal()
-	for _, node := range c.Nodes {
+	for _, node := range c.all() {
 		node.Faults.Heal()
 		node.Resume()
 	}
-	for _, node := range c.Nodes {
+	for _, node := range c.all() {
 		if !node.Alive() {
 			if err := node.Start(); err != nil {
 				return err
@@ -183,10 +210,10 @@ func (c *Cluster) Heal() error {
 
 // KillAll is a power failure: kill -9 to all nodes at once.
 func (c *Cluster) KillAll() {
-	for _, node := range c.Nodes {
+	for _, node := range c.all() {
 		_, _ = node.signal(9)
 	}
-	for _, node := range c.Nodes {
+	for _, node := range c.all() {
 		node.Kill()
 	}
 }

@@ -15,7 +15,7 @@ const clientPort = 7379
 
 // Node is one lockstepd: its namespace, directory, faults and process.
 type Node struct {
-	Index   int // 0-based; the raft id is Index + 1
+	Index   int // 0-based: its place, which gives its address and name; the raft id changes when it is replaced
 	Dir     string
 	LogPath string
 	Faults  *Faults
@@ -29,26 +29,52 @@ type Node struct {
 	status  string
 	paused  bool
 	starts  int
+	id      int
+	joins   bool // it is no member of the first configuration: it starts with --join
+	out     bool // it is not a member now, and must not run
+	removed bool // its removal was ordered, and may have been committed
+	want    Want
 }
 
 // Address where clients reach the node, from inside its namespace.
 func (n *Node) Address() string { return fmt.Sprintf("%s:%d", nodeAddress(n.Index), clientPort) }
 
-func (n *Node) flags() []string {
+func (n *Node) flags(seed string) []string {
 	c := n.cluster.config
-	args := []string{"--id", fmt.Sprint(n.Index + 1), "--dir", n.Dir, "--bind", nodeAddress(n.Index),
+	args := []string{"--id", fmt.Sprint(n.id), "--dir", n.Dir, "--bind", nodeAddress(n.Index),
 		"--port", fmt.Sprint(clientPort), "--election-timeout-ms", fmt.Sprint(c.ElectionTimeout.Milliseconds()),
 		"--wal-segment-size", "1mb", "--disk-reserve", "1mb", "--cluster-name", "jepsen"}
+	if n.joins {
+		return append(append(args, "--join", seed), c.Flags...)
+	}
 	for i := 0; i < c.Nodes; i++ {
 		args = append(args, "--member", fmt.Sprintf("%d %s:%d", i+1, nodeAddress(i), clientPort))
 	}
 	return append(args, c.Flags...)
 }
 
-// Start runs the node's binary. The process dies with this one, however that ends.
-func (n *Node) Start() error {
+// ID is the raft id.
+func (n *Node) ID() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	return n.id
+}
+
+// Out tells if the node is not a member now and must not be started.
+func (n *Node) Out() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.out
+}
+
+// Start runs the node's binary, unless the node is out. The process dies with this one, however that ends.
+func (n *Node) Start() error {
+	seed := n.cluster.seed(n)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.out {
+		return nil
+	}
 	if n.process != nil {
 		return fmt.Errorf("node %d runs already", n.Index+1)
 	}
@@ -58,8 +84,8 @@ func (n *Node) Start() error {
 	}
 	defer out.Close()
 	n.starts++
-	fmt.Fprintf(out, "# control: start %d, %s\n", n.starts, filepath.Base(n.binary))
-	cmd := exec.Command(n.binary, n.flags()...)
+	fmt.Fprintf(out, "# control: start %d, id %d, %s\n", n.starts, n.id, filepath.Base(n.binary))
+	cmd := exec.Command(n.binary, n.flags(seed)...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Env = append(os.Environ(), "LD_PRELOAD="+n.cluster.config.FaultLibrary, "LOCKSTEP_FAULTS="+n.Faults.path)
 	if n.cluster.config.Plant != "" {

@@ -97,6 +97,11 @@ func power(ctx context.Context, env *Env) (Running, error) {
 // message; then the bit is turned back (the disk is repaired) and it runs again.
 func bitflip(_ context.Context, env *Env) (Running, error) {
 	node := env.Cluster.Nodes[env.Rand.Intn(len(env.Cluster.Nodes))]
+	if node.Out() {
+		return Running{Detail: "nothing: the node is being replaced", Stop: func(context.Context) (string, bool) {
+			return "", false
+		}}, nil
+	}
 	node.Kill()
 	path, offset, err := flipTarget(node, env)
 	if err == nil {

@@ -32,6 +32,7 @@ type Fault struct {
 	Name, About string
 	LeftOut     string        // why it can't run yet; empty: it can
 	Volatile    bool          // wants disks that lose unsynced writes
+	Spare       bool          // wants one more machine
 	Lasting     time.Duration // typical length; the schedule draws between half and one and a half of it
 	Start       func(ctx context.Context, env *Env) (Running, error)
 }

@@ -40,7 +40,7 @@ func TestPlanHoldsEachNemesisAndEndsInTime(t *testing.T) {
 }
 
 func TestSelectRefusesUnknownAndMissingFaults(t *testing.T) {
-	for _, name := range []string{"meteor", "membership"} {
+	for _, name := range []string{"meteor", "snapshot"} {
 		if _, err := Select(name); err == nil {
 			t.Fatalf("'%s' was accepted", name)
 		}

@@ -143,6 +143,28 @@ func (r *Run) Write() error {
 	return nil
 }
 
+// ReadAll gives the runs of a results directory, oldest first, without their histories.
+func ReadAll(dir string) ([]*Run, error) {
+	paths, err := filepath.Glob(filepath.Join(dir, "*", "run.json"))
+	if err != nil {
+		return nil, err
+	}
+	sort.Strings(paths) // the names begin with the time
+	var runs []*Run
+	for _, path := range paths {
+		r := &Run{}
+		data, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(data, r)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		runs = append(runs, r)
+	}
+	return runs, nil
+}
+
 func (r *Run) writeVisuals() error {
 	for _, result := range r.Checks {
 		if result.Visual == nil {
