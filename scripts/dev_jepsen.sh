@@ -1,7 +1,7 @@
 # jepsen: fault tests on real processes, judged by independent checkers (as root)
 #
 # usage: ./dev jepsen [--workload W] [--nemesis N[,N]] [--time S] [--rate R] [--seed S] [...]
-#        ./dev jepsen list | matrix [--quick] | planted | failover [--faults N] | test | help
+#        ./dev jepsen list | matrix [--quick] [--resume] | planted | failover [--faults N] | test | help
 #
 # Runs five lockstepd processes in network namespaces of their own, lets clients and faults act, heals, and checks what the
 # clients saw. Each run leaves a directory in jepsen/results/; its index.html tells all. `list` names workloads and faults,
