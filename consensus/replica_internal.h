@@ -25,6 +25,8 @@
 #define REPLICA_LEASE_SLACK_US 3000u
 /* Places for peers: a removed one keeps its place while a read for it is in flight. */
 #define REPLICA_PEERS_MAX (2 * REPLICA_SERVERS_MAX)
+/* Followers whose link to the leader broke stand after T and as many T/REPLICA_TURNS as their turn: at most 2T. */
+#define REPLICA_TURNS 10u
 /* Wall-clock samples older than this many election timeouts do not count. */
 #define REPLICA_SAMPLE_TIMEOUTS 3u
 

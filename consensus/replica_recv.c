@@ -435,9 +435,29 @@ bool replica_receive(struct replica *r, uint64_t from, uint64_t connection, cons
     return true;
 }
 
+/* The link to the leader broke: its process has probably ended. Stand as soon as the others' promises to it have surely
+ * ended instead of after the core's draw between T and 2T: one after the other, in the order of the configuration, so
+ * that votes don't split. Nothing of the promises themselves changes: if the leader lives, the others refuse the
+ * pre-vote. */
+static void hasten_election(struct replica *r, uint64_t leader)
+{
+    const struct raft_configuration *conf = &r->core.configuration;
+    const unsigned timeout_ms = r->core.election_timeout;
+    const unsigned turn_ms = timeout_ms / REPLICA_TURNS > 0 ? timeout_ms / REPLICA_TURNS : 1;
+    unsigned turn = 1; /* the first waits for a turn too: another's promise may have begun a heartbeat later */
+
+    for (unsigned i = 0; i < conf->n && conf->servers[i].id != r->config.id; i++) {
+        turn += conf->servers[i].role == RAFT_VOTER && conf->servers[i].id != leader;
+    }
+    r->core.follower_state.randomized_election_timeout =
+        timeout_ms + (turn < REPLICA_TURNS ? turn : REPLICA_TURNS) * turn_ms;
+    replica_settle(r); /* the timer */
+}
+
 void replica_peer_state(struct replica *r, uint64_t id, bool connected)
 {
     struct replica_peer *peer = replica_peer_by_id(r, id);
+    const bool was_connected = peer != NULL && peer->connected;
     unsigned k = 0;
 
     while (k < r->n_links && r->links[k].id != id) {
@@ -455,5 +475,9 @@ void replica_peer_state(struct replica *r, uint64_t id, bool connected)
     peer->connected = connected;
     if (!connected) {
         replica_peer_forget(peer);
+    }
+    if (!connected && was_connected && !r->dead && r->started && r->is_voter && r->core.state == RAFT_FOLLOWER &&
+        replica_current_leader(r) == id) {
+        hasten_election(r, id);
     }
 }

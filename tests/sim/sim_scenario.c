@@ -67,6 +67,23 @@ static void leader_crash(struct sim_cluster *cluster)
     }
 }
 
+/* A crash breaks the links, which says more than silence: its followers stand in turns, the first 1.1 T after it. */
+static void dead_leader_replaced(struct sim_cluster *cluster)
+{
+    const uint64_t timeout_us = cluster->election_timeout_us;
+
+    for (unsigned round = 0; round < 8 && !cluster->world.violated; round++) {
+        unsigned leader = leader_of(cluster);
+
+        expect_write(cluster, 5 * SECOND, "writes before the crash");
+        sim_cluster_run(cluster, 2 * SECOND);
+        sim_node_crash(&cluster->nodes[leader]);
+        sim_cluster_expect(cluster, other_leads, &leader, timeout_us * 14 / 10, "liveness",
+                           "a leader that died is replaced within 1.4 election timeouts");
+        sim_cluster_restart_later(cluster, leader, 100 * MS);
+    }
+}
+
 static void all_crash(struct sim_cluster *cluster)
 {
     for (unsigned round = 0; round < 6 && !cluster->world.violated; round++) {
@@ -624,6 +641,7 @@ static void quiet(struct sim_cluster *cluster)
 const struct sim_scenario sim_scenarios[] = {
     {"quiet", "no faults at all: one leader throughout, every outcome known", 3, quiet},
     {"leader-crash", "the leader crashes under load, again and again", 3, leader_crash},
+    {"dead-leader-replaced", "links break with their leader: the next one stands at once", 3, dead_leader_replaced},
     {"all-crash", "all nodes crash at once under load", 3, all_crash},
     {"minority-crash", "the leader and another of five nodes crash", 5, minority_crash},
     {"single-node", "a node of its own crashes under load", 1, all_crash},
