@@ -16,7 +16,10 @@
  * 6. Pre-vote on; seeded from the env; vote results are dropped unless candidate (replica_recv.c).
  * 7. Capacity: the core's threshold stays 0; the driver refuses client writes at its own reserve (replica_propose).
  * 8. Messages: entries are filled in when sent (replica_send.c); raft_timeout() is honoured with time read afresh.
- * 9. raft_step is never entered from inside the handling of another step's callbacks: settle() loops instead. */
+ * 9. Snapshots: RAFT_SNAPSHOT is reported for a durable file, at an index that is persisted here, with the configuration
+ *    at that index; the log is dropped no further than the core was told (replica_snapshot.c). A start from a snapshot
+ *    gives the core its configuration, and entries from at most the one behind it on (replica_open.c).
+ * 10. raft_step is never entered from inside the handling of another step's callbacks: settle() loops instead. */
 #include "consensus/replica.h"
 
 #include <assert.h>
@@ -76,6 +79,7 @@ void replica_fail_stop(struct replica *r, const char *what, const char *advice)
     r->dead = true;
     r->env->ops->timer_stop(r->env, &r->timer);
     r->env->ops->timer_stop(r->env, &r->lease_timer);
+    replica_snapshot_abandon(r);
     r->env->ops->fail_stop(r->env, what, advice);
 }
 
@@ -425,7 +429,7 @@ static void rearm_timer(struct replica *r)
     r->env->ops->timer_set(r->env, &r->timer, (uint64_t)raft_timeout(&r->core) * 1000);
 }
 
-/* After any step: follow up until nothing is left to do, then tell the owner. Not re-entered: rule 9. */
+/* After any step: follow up until nothing is left to do, then tell the owner. Not re-entered: rule 10. */
 void replica_settle(struct replica *r)
 {
     if (r->settling) {
@@ -582,11 +586,16 @@ enum replica_status replica_propose(struct replica *r, void *data, size_t len, s
 
 void replica_turn_end(struct replica *r)
 {
+    replica_restore_turn(r);
     if (r->dead || !r->started) {
         return;
     }
     replica_reads_settle(r);
     replica_reads_turn_end(r);
+    replica_snapshot_turn(r);
+    if (r->dead) {
+        return;
+    }
     if (PLANT(PLANT_ACK_BEFORE_SYNC) && wal_last(r->wal) > r->stored) {
         replica_persisted_cb(r, wal_last(r->wal), wal_term_of(r->wal, wal_last(r->wal)));
     }

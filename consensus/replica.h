@@ -129,6 +129,15 @@ struct replica_server {
     bool voter;
 };
 
+/* When snapshots are taken (replica_snapshot.c). Together with the segment size this bounds the log on disk. */
+struct replica_snapshot_config {
+    /* Once the log since the last snapshot is larger than this, and than that snapshot's file; 0: not for its size. */
+    uint64_t log_bytes;
+    uint32_t age_s;      /* once the last one is older than this, if anything was applied since; 0: not for its age */
+    uint64_t rate;       /* bytes of content per second, 0: as fast as it goes */
+    uint64_t keep_bytes; /* of the log before a snapshot, kept for followers that are behind */
+};
+
 struct replica_config {
     uint64_t id;         /* of this node, not 0 */
     uint8_t cluster[16]; /* cluster uuid; a data directory of another one is refused */
@@ -148,7 +157,8 @@ struct replica_config {
     uint32_t rho_ppm;             /* bound on the rate error of every node's clock, 1 to 100000, default 10000 (1 %) */
     bool leases_off;              /* confirm every read by ReadIndex */
     bool grants_off;              /* only the leader reads locally */
-    uint32_t clock_slew_ppm;      /* slack of the cluster clock per elapsed time, default 10000 (1 %) */
+    struct replica_snapshot_config snapshots;
+    uint32_t clock_slew_ppm; /* slack of the cluster clock per elapsed time, default 10000 (1 %) */
     const struct replica_fsm *fsm;
     /* Called after role, term, or leader changed. Optional. */
     void (*changed)(void *ctx);
@@ -160,7 +170,8 @@ struct replica_config {
 };
 
 /* Open the data directory (initialising an empty one), recover, start the core. `*error` is a text valid until the
- * next call that says what is wrong and what to do. On success the replica runs on env's callbacks. */
+ * next call that says what is wrong and what to do. On success the replica runs on env's callbacks. If there is a
+ * snapshot it is being loaded then (replica_is_loading): until that is done the replica takes no part in anything. */
 enum replica_status replica_open(struct env *env, const struct replica_config *config, struct replica **replica,
                                  const char **error) __attribute__((warn_unused_result));
 /* Stop. Outstanding proposals end as unknown and reads as REPLICA_NOT_LEADER before this returns; callbacks are still
@@ -223,6 +234,50 @@ enum replica_status replica_change(struct replica *replica, enum replica_change_
                                    const char *address, const char **why) __attribute__((warn_unused_result));
 bool replica_change_pending(const struct replica *replica);
 
+/* --- Snapshots ---------------------------------------------------------------------------------------------------- */
+
+struct replica_snapshot_info {
+    uint64_t index, term; /* of the last entry it contains, 0 if there is none */
+    uint64_t file_bytes;
+    uint64_t time_ms; /* cluster time of its content */
+};
+
+/* A snapshot asked for, embedded by its owner. */
+struct replica_snapshot_request {
+    /* public */
+    void *data;
+    /* REPLICA_OK: a snapshot of everything that was applied when it was asked for is on stable storage here. Otherwise
+     * nothing changed: REPLICA_NO_SPACE, _IO, _NO_MEMORY; REPLICA_BUSY: writes outran it, or this node is stopping;
+     * REPLICA_CORRUPT: the content in memory is damaged. Never called from inside replica_snapshot_take. */
+    void (*cb)(struct replica_snapshot_request *request, enum replica_status status,
+               const struct replica_snapshot_info *info);
+    /* private */
+    struct replica_snapshot_request *next;
+};
+/* On anything but REPLICA_OK the callback won't fire: REPLICA_BUSY while loading, REPLICA_CONFIG if the state machine
+ * has no snapshots. */
+enum replica_status replica_snapshot_take(struct replica *replica, struct replica_snapshot_request *request)
+    __attribute__((warn_unused_result));
+/* Take back a request that has not fired; the snapshot itself goes on. */
+void replica_snapshot_cancel(struct replica *replica, struct replica_snapshot_request *request);
+/* Change when snapshots are taken. */
+void replica_snapshot_configure(struct replica *replica, const struct replica_snapshot_config *config);
+
+/* The snapshots in the data directory (consensus/snapshot.h), NULL if the state machine has none. Borrowed; a reader of
+ * one holds it: snapshot_dir_hold. */
+struct snapshot_dir *replica_snapshots(struct replica *replica);
+
+struct replica_loading_info {
+    uint64_t bytes, bytes_total; /* of the file */
+    uint64_t keys, keys_total;   /* 0: not known yet */
+    uint64_t elapsed_us;
+};
+/* A snapshot is being loaded at start. */
+bool replica_is_loading(const struct replica *replica);
+void replica_loading_info(const struct replica *replica, struct replica_loading_info *info);
+
+/* --- Information -------------------------------------------------------------------------------------------------- */
+
 struct replica_peer_info {
     uint64_t id;
     bool connected;
@@ -249,6 +304,13 @@ struct replica_info {
     uint64_t digest_mismatches;
     uint64_t wal_writes, wal_bytes, wal_last_us, wal_max_us, wal_ewma_us;
     uint64_t wal_segments, wal_disk_bytes;
+    struct replica_snapshot_info snapshot; /* the newest */
+    bool snapshot_taking;
+    uint64_t snapshot_bytes_written; /* content of the one being taken, so far */
+    uint64_t snapshot_us;            /* how long the last one took, 0: none was taken in this life */
+    uint64_t snapshot_slice_max_us;  /* longest work for a snapshot in one loop turn */
+    uint64_t snapshots_taken, snapshots_failed;
+    uint64_t log_bytes_since; /* applied since the newest snapshot */
     uint64_t starts;
     uint64_t next_id;             /* lowest id that was never used */
     uint64_t configuration_index; /* log index of `servers` ... */

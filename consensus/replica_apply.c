@@ -48,6 +48,11 @@ static void apply_change(struct replica *r, uint64_t index, const void *data, si
         replica_fail_stop(r, "a committed configuration entry can't be decoded", "run the version that wrote it");
         return;
     }
+    if (!replica_snapshot_configured(r, index, data, len)) {
+        raft_configuration_close(&event.configuration.conf);
+        replica_fail_stop(r, "out of memory", "give this node more memory");
+        return;
+    }
     event.configuration.index = index;
     if (replica_step(r, &event, REPLICA_FROM_CALLER) != 0) {
         replica_fail_stop(r, "a committed configuration was refused by the core", "report this with the log");
@@ -71,6 +76,7 @@ static void apply_one(struct replica *r, uint64_t index, uint64_t term, uint8_t 
         apply_change(r, index, data, len);
     }
     note_digest(r);
+    replica_snapshot_applied(r, len);
 }
 
 static void apply_read_cb(struct wal_read *read, enum wal_status status, const struct wal_entry *entries, unsigned n)

@@ -83,7 +83,9 @@ void replica_info(struct replica *r, struct replica_info *info)
     struct wal_stats stats = {0};
     const uint64_t now_us = r->env->ops->now_us(r->env);
 
-    wal_stats(r->wal, &stats);
+    if (r->wal != NULL) {
+        wal_stats(r->wal, &stats);
+    }
     *info = (struct replica_info){
         .role = role_of(r),
         .id = r->config.id,
@@ -97,9 +99,9 @@ void replica_info(struct replica *r, struct replica_info *info)
                        : r->transfer_deadline_us != 0 ? r->transfer_to
                                                       : raft_transferee(&r->core),
         .applied = r->applied,
-        .last = wal_last(r->wal),
+        .last = r->wal != NULL ? wal_last(r->wal) : 0,
         .stored = r->stored,
-        .first = wal_first(r->wal),
+        .first = r->wal != NULL ? wal_first(r->wal) : 0,
         .term_start_index = r->term_start_index,
         .ready = replica_is_leader(r),
         .inflight_bytes = r->inflight_bytes,
@@ -127,6 +129,7 @@ void replica_info(struct replica *r, struct replica_info *info)
         .n_servers = r->n_servers,
     };
     replica_lease_info(r, now_us, info);
+    replica_snapshot_info(r, info);
     for (unsigned i = 0; i < r->n_servers; i++) {
         info->servers[i] = r->servers[i];
         peer_info(r, now_us, r->servers[i].id, &info->peers[i]);

@@ -11,7 +11,9 @@
 #include "consensus/message.h"
 #include "consensus/plant.h"
 #include "consensus/replica.h"
+#include "consensus/replica_load.h"
 #include "consensus/slots.h"
+#include "consensus/snapshot.h"
 #include "consensus/wal.h"
 
 /* Entries in flight to one follower; the byte bound is the link's queue and inflight_bytes_max. */
@@ -36,6 +38,7 @@ struct replica_peer {
     char address[REPLICA_ADDRESS_MAX + 1];
     bool voter;
     bool connected;
+    bool told_behind;    /* logged that it needs a snapshot */
     uint64_t connection; /* newest incoming connection; frames of older ones are dropped */
 
     /* Entries [want_next, want_last] are to be sent in order; empty when next > last. */
@@ -63,6 +66,49 @@ struct replica_peer {
 
 struct digest_point {
     uint64_t index, digest;
+};
+
+/* The newest configuration entry at or below some index, as it is in the log. */
+struct replica_configuration {
+    uint64_t index; /* 0: none */
+    void *data;     /* malloc'd, owned */
+    size_t len;
+};
+
+/* How far the log had grown when an index was applied; see replica_snapshot.c. */
+struct log_point {
+    uint64_t index, bytes;
+};
+#define REPLICA_LOG_POINTS 32u
+
+enum replica_take_state {
+    TAKE_IDLE,
+    TAKE_EMITTING, /* the cut is fixed, its stream goes into a file */
+    TAKE_WRITING,  /* the stream is complete, the file is not */
+    TAKE_WRITTEN   /* durable; waits until the log here reaches its index */
+};
+
+/* A snapshot being taken, and what decides about the next one. */
+struct replica_take {
+    enum replica_take_state state;
+    void *cut;
+    struct snapshot_writer *writer;
+    uint64_t index, term, time_ms;
+    uint64_t digest;
+    uint64_t log_bytes; /* at the cut */
+    struct replica_configuration configuration;
+    uint64_t content_bytes, file_bytes;
+    uint64_t start_us, slice_next_us;
+    uint8_t *rest; /* emitted and not taken by the writer yet */
+    size_t rest_at, rest_len;
+    struct replica_snapshot_request *requests; /* that it serves */
+    struct env_timer timer;
+
+    struct replica_snapshot_request *waiting; /* for the next one */
+    uint64_t retry_us;                        /* after a failure */
+    uint64_t last_us;                         /* when the last one was finished, or this life began */
+    bool in_phase;                            /* the last one was taken for the log's size */
+    uint64_t taken, failed, took_us, slice_max_us;
 };
 
 struct replica {
@@ -98,6 +144,22 @@ struct replica {
     uint64_t transfers;
     int lease_told; /* enum lease_off logged last */
     uint64_t applied_term;
+
+    /* Snapshots; unused if the state machine has none. */
+    struct snapshot_dir *snapshots;
+    struct replica_snapshot_info snapshot;   /* the newest: the core knows it */
+    uint64_t log_start;                      /* first entry that the core still has; the WAL may have earlier ones */
+    uint64_t log_hold;                       /* what a snapshot in transfer needs: above this nothing is dropped */
+    struct replica_configuration configured; /* newest one applied */
+    uint64_t log_bytes;                      /* applied in this life, and the same at the newest snapshot's index */
+    uint64_t log_bytes_snapshot;
+    struct log_point log_points[REPLICA_LOG_POINTS];
+    unsigned n_log_points;
+    struct replica_take take;
+    struct replica_load *load; /* at start */
+    uint64_t load_told_us;
+    bool loading;
+
     struct env_timer timer;
     struct cluster_clock clock;
 
@@ -205,6 +267,33 @@ enum replica_status replica_configuration_encode(const struct replica_server *se
 /* replica_open.c */
 struct configuration_settings replica_own_settings(const struct replica *r);
 void replica_start_core(struct replica *r);
+/* The second half of opening: `snapshot` is loaded, or there is none. */
+enum replica_status replica_open_log(struct replica *r, const char **error);
+enum replica_status replica_open_fail(const char **error, enum replica_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* replica_load.c: see its header. replica_restore.c: the start from a snapshot. */
+enum replica_status replica_restore(struct replica *r, const char **error); /* `loading` if it goes on */
+void replica_restore_turn(struct replica *r);
+void replica_restore_close(struct replica *r);
+
+/* replica_snapshot.c */
+enum replica_status replica_snapshot_open(struct replica *r);
+void replica_snapshot_close(struct replica *r);
+void replica_snapshot_turn(struct replica *r);
+/* The log is open, and nothing in it was applied yet. */
+void replica_snapshot_log_opened(struct replica *r);
+/* An entry was applied. */
+void replica_snapshot_applied(struct replica *r, size_t len);
+/* Give up the one that is being taken; requests wait for the next. Before a snapshot is installed: what is written is
+ * of the content before it. */
+void replica_snapshot_abandon(struct replica *r);
+/* The content is now that of this snapshot, which is in the directory: remember it and its configuration, count anew.
+ */
+bool replica_snapshot_installed(struct replica *r, const struct snapshot_meta *meta, uint64_t file_bytes);
+/* Remember a copy of a configuration entry that is applied. False: out of memory. */
+bool replica_snapshot_configured(struct replica *r, uint64_t index, const void *data, size_t len);
+void replica_snapshot_info(const struct replica *r, struct replica_info *info);
 
 /* replica_send.c */
 /* An empty APPEND right now, after an entry that the peer has received. */

@@ -9,9 +9,7 @@
 
 static char error_text[512]; /* the text of the last failed replica_open: only start-up uses it */
 
-static enum replica_status fail(const char **error, enum replica_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-static enum replica_status fail(const char **error, enum replica_status status, const char *format, ...)
+enum replica_status replica_open_fail(const char **error, enum replica_status status, const char *format, ...)
 {
     va_list args;
 
@@ -49,19 +47,20 @@ static enum replica_status check_config(struct replica_config *c, const char **e
         c->clock_slew_ppm = 10000;
     }
     if (c->id == 0) {
-        return fail(error, REPLICA_CONFIG, "the node id must not be 0");
+        return replica_open_fail(error, REPLICA_CONFIG, "the node id must not be 0");
     }
     if (c->election_timeout_ms < 20 || c->election_timeout_ms > 60000) {
-        return fail(error, REPLICA_CONFIG, "the election timeout must be 20 to 60000 ms");
+        return replica_open_fail(error, REPLICA_CONFIG, "the election timeout must be 20 to 60000 ms");
     }
     if (c->heartbeat_ms == 0 || c->heartbeat_ms > c->election_timeout_ms / 3) {
-        return fail(error, REPLICA_CONFIG, "the heartbeat must be 1 ms to a third of the election timeout");
+        return replica_open_fail(error, REPLICA_CONFIG,
+                                 "the heartbeat must be 1 ms to a third of the election timeout");
     }
     if (c->rho_ppm > 100000) {
-        return fail(error, REPLICA_CONFIG, "the bound on clock rate errors must be 1 to 100000 ppm");
+        return replica_open_fail(error, REPLICA_CONFIG, "the bound on clock rate errors must be 1 to 100000 ppm");
     }
     if ((c->n_servers == 0 && !c->join) || c->n_servers > REPLICA_SERVERS_MAX) {
-        return fail(error, REPLICA_CONFIG, "a cluster has 1 to %u members", REPLICA_SERVERS_MAX);
+        return replica_open_fail(error, REPLICA_CONFIG, "a cluster has 1 to %u members", REPLICA_SERVERS_MAX);
     }
     return REPLICA_OK;
 }
@@ -78,7 +77,8 @@ static enum replica_status open_slots(struct replica *r, const char **error)
         } while (r->state.incarnation == 0);
         r->state_is_new = true;
         if (slots_create(r->env, &r->state, &r->slots) != SLOTS_OK) {
-            return fail(error, REPLICA_IO, "can't create the file for term and vote in the data directory");
+            return replica_open_fail(error, REPLICA_IO,
+                                     "can't create the file for term and vote in the data directory");
         }
         return REPLICA_OK;
     }
@@ -86,15 +86,17 @@ static enum replica_status open_slots(struct replica *r, const char **error)
         return status == SLOTS_IO || status == SLOTS_NO_MEMORY ? REPLICA_IO : REPLICA_CORRUPT;
     }
     if (r->state.id != r->config.id) {
-        return fail(error, REPLICA_FOREIGN,
-                    "the data directory belongs to node %llu, not to node %llu: give each node its own directory, or "
-                    "start it with --id %llu",
-                    (unsigned long long)r->state.id, (unsigned long long)r->config.id, (unsigned long long)r->state.id);
+        return replica_open_fail(
+            error, REPLICA_FOREIGN,
+            "the data directory belongs to node %llu, not to node %llu: give each node its own directory, or "
+            "start it with --id %llu",
+            (unsigned long long)r->state.id, (unsigned long long)r->config.id, (unsigned long long)r->state.id);
     }
     if (memcmp(r->state.cluster, r->config.cluster, sizeof r->state.cluster) != 0) {
-        return fail(error, REPLICA_FOREIGN,
-                    "the data directory belongs to another cluster: check the directory, the cluster name and the "
-                    "list of members");
+        return replica_open_fail(
+            error, REPLICA_FOREIGN,
+            "the data directory belongs to another cluster: check the directory, the cluster name and the "
+            "list of members");
     }
     return REPLICA_OK;
 }
@@ -105,11 +107,34 @@ struct configuration_settings replica_own_settings(const struct replica *r)
                                            CONFIGURATION_FEATURE_LEVEL, r->next_id};
 }
 
-/* Leases and elections rest on values that all nodes share: those of the newest configuration in the log. */
-static enum replica_status check_settings(struct replica *r, const char **error)
+/* Leases and elections rest on values that all nodes share: those of the newest configuration that is known here. */
+static enum replica_status check_configuration(struct replica *r, uint64_t index, const void *data, size_t len,
+                                               const char **error)
 {
     struct configuration_settings theirs;
     const struct configuration_settings own = replica_own_settings(r);
+
+    if (!configuration_check(data, len, REPLICA_SERVERS_MAX, REPLICA_ADDRESS_MAX, &theirs)) {
+        return replica_open_fail(error, REPLICA_CORRUPT,
+                                 "the configuration at entry %llu is not understood: run the version that wrote it",
+                                 (unsigned long long)index);
+    }
+    r->next_id = theirs.next_id;
+    if (theirs.election_timeout_ms != own.election_timeout_ms || theirs.heartbeat_ms != own.heartbeat_ms ||
+        theirs.rho_ppm != own.rho_ppm) {
+        return replica_open_fail(
+            error, REPLICA_CONFIG,
+            "this cluster runs with election-timeout %u, heartbeat %u and clock-rate-error %u, this node is "
+            "configured with %u, %u and %u: leases are only safe if all nodes agree; start it with the "
+            "cluster's values",
+            theirs.election_timeout_ms, theirs.heartbeat_ms, theirs.rho_ppm, own.election_timeout_ms, own.heartbeat_ms,
+            own.rho_ppm);
+    }
+    return REPLICA_OK;
+}
+
+static enum replica_status check_settings(struct replica *r, const char **error)
+{
     void *data;
     size_t len;
     uint64_t index = wal_last(r->wal);
@@ -117,31 +142,18 @@ static enum replica_status check_settings(struct replica *r, const char **error)
     while (index >= wal_first(r->wal) && index > 0 && wal_type_of(r->wal, index) != WAL_CHANGE) {
         index--;
     }
-    if (index == 0 || index < wal_first(r->wal)) {
-        return REPLICA_OK; /* a new directory */
+    if (index < wal_first(r->wal) || index < r->configured.index) {
+        return r->configured.index == 0
+                   ? REPLICA_OK /* a new directory */
+                   : check_configuration(r, r->configured.index, r->configured.data, r->configured.len, error);
     }
     if (wal_read_sync(r->wal, index, &data, &len) != WAL_OK) {
-        return fail(error, REPLICA_CORRUPT, "entry %llu can't be read back from the log", (unsigned long long)index);
+        return replica_open_fail(error, REPLICA_CORRUPT, "entry %llu can't be read back from the log",
+                                 (unsigned long long)index);
     }
-    const bool ok = configuration_check(data, len, REPLICA_SERVERS_MAX, REPLICA_ADDRESS_MAX, &theirs);
+    const enum replica_status status = check_configuration(r, index, data, len, error);
     free(data);
-    r->next_id = ok ? theirs.next_id : 0;
-    if (!ok) {
-        return fail(error, REPLICA_CORRUPT,
-                    "the configuration at entry %llu is not understood: run the version that "
-                    "wrote it",
-                    (unsigned long long)index);
-    }
-    if (theirs.election_timeout_ms != own.election_timeout_ms || theirs.heartbeat_ms != own.heartbeat_ms ||
-        theirs.rho_ppm != own.rho_ppm) {
-        return fail(error, REPLICA_CONFIG,
-                    "this cluster runs with election-timeout %u, heartbeat %u and clock-rate-error %u, this node is "
-                    "configured with %u, %u and %u: leases are only safe if all nodes agree; start it with the "
-                    "cluster's values",
-                    theirs.election_timeout_ms, theirs.heartbeat_ms, theirs.rho_ppm, own.election_timeout_ms,
-                    own.heartbeat_ms, own.rho_ppm);
-    }
-    return REPLICA_OK;
+    return status;
 }
 
 /* Entry 1 of a new directory: the initial configuration, byte-equal on all members. */
@@ -157,14 +169,14 @@ static enum replica_status bootstrap(struct replica *r, const char **error)
     }
     status = replica_configuration_encode(r->config.servers, r->config.n_servers, &settings, &data, &len);
     if (status == REPLICA_CONFIG) {
-        return fail(error, status, "a member is listed twice, or its address is");
+        return replica_open_fail(error, status, "a member is listed twice, or its address is");
     }
     if (status != REPLICA_OK) {
-        return fail(error, status, "out of memory");
+        return replica_open_fail(error, status, "out of memory");
     }
     const struct wal_entry entry = {.index = 1, .term = 1, .type = WAL_CHANGE, .data = data, .len = len};
     if (wal_append(r->wal, &entry, 1) != WAL_OK) {
-        status = fail(error, REPLICA_IO, "can't write the first log entry");
+        status = replica_open_fail(error, REPLICA_IO, "can't write the first log entry");
     }
     free(data);
     wal_flush(r->wal);
@@ -175,6 +187,9 @@ static enum replica_status open_wal(struct replica *r, const char **error)
 {
     const struct wal_config config = {.segment_bytes = r->config.segment_bytes,
                                       .entry_bytes_max = r->config.entry_bytes_max + 4096,
+                                      .start_index = r->snapshot.index,
+                                      .start_term = r->snapshot.term,
+                                      .restored = r->state.starts == 0,
                                       .persisted = replica_persisted_cb,
                                       .failed = replica_failed_cb,
                                       .ctx = r};
@@ -187,21 +202,24 @@ static enum replica_status open_wal(struct replica *r, const char **error)
         return REPLICA_IO;
     }
     const uint64_t last = wal_last(r->wal);
-    if (last != 0 && r->state_is_new) {
-        return fail(error, REPLICA_CORRUPT,
-                    "there is a log but the file `state` with this node's votes is gone: a node that forgot its votes "
-                    "must not vote again under its id; let it join under a fresh id with an empty directory");
+    if ((last != 0 || r->snapshot.index != 0) && r->state_is_new) {
+        return replica_open_fail(
+            error, REPLICA_CORRUPT,
+            "there is a log but the file `state` with this node's votes is gone: a node that forgot its votes "
+            "must not vote again under its id; let it join under a fresh id with an empty directory");
     }
     if (last == 0 && r->state.starts > 0) {
-        return fail(error, REPLICA_CORRUPT,
-                    "this node has run before but its log is gone: a node that lost its log must not vote again under "
-                    "its id; remove it from the cluster and let it join under a fresh id with an empty directory");
+        return replica_open_fail(
+            error, REPLICA_CORRUPT,
+            "this node has run before but its log is gone: a node that lost its log must not vote again under "
+            "its id; remove it from the cluster and let it join under a fresh id with an empty directory");
     }
     if (last > 0 && wal_term_of(r->wal, last) > r->state.term) {
-        return fail(error, REPLICA_CORRUPT,
-                    "the log's last term %llu is above the stored term %llu: the file `state` is older than the log; "
-                    "let this node join under a fresh id with an empty directory",
-                    (unsigned long long)wal_term_of(r->wal, last), (unsigned long long)r->state.term);
+        return replica_open_fail(
+            error, REPLICA_CORRUPT,
+            "the log's last term %llu is above the stored term %llu: the file `state` is older than the log; "
+            "let this node join under a fresh id with an empty directory",
+            (unsigned long long)wal_term_of(r->wal, last), (unsigned long long)r->state.term);
     }
     return REPLICA_OK;
 }
@@ -209,16 +227,17 @@ static enum replica_status open_wal(struct replica *r, const char **error)
 /* Cluster time starts from the newest command of the log. */
 static enum replica_status recover_clock(struct replica *r, const char **error)
 {
-    uint64_t ms = 0;
+    uint64_t ms = r->snapshot.time_ms;
 
-    for (uint64_t i = wal_last(r->wal); i >= wal_first(r->wal) && i > 0; i--) {
+    for (uint64_t i = wal_last(r->wal); i >= wal_first(r->wal) && i > r->snapshot.index; i--) {
         void *data;
         size_t len;
         if (wal_type_of(r->wal, i) != WAL_COMMAND) {
             continue;
         }
         if (wal_read_sync(r->wal, i, &data, &len) != WAL_OK) {
-            return fail(error, REPLICA_CORRUPT, "entry %llu can't be read back from the log", (unsigned long long)i);
+            return replica_open_fail(error, REPLICA_CORRUPT, "entry %llu can't be read back from the log",
+                                     (unsigned long long)i);
         }
         ms = r->config.fsm->entry_time_ms(r->config.fsm->ctx, data, len);
         free(data);
@@ -249,38 +268,51 @@ static struct raft_entry *load_entries(struct replica *r, uint64_t first, uint64
     return entries;
 }
 
-/* Rule 4: is this node the only voter of the newest configuration in the log? */
+/* Rule 4: is this node the only voter of the newest configuration, in the log or, if none is there, in the snapshot? */
 static bool sole_voter(struct replica *r, const struct raft_entry *entries, uint64_t n)
 {
+    struct raft_buffer buf = {r->configured.data, r->configured.len};
+    struct raft_configuration conf;
+    unsigned voters = 0;
+    bool self = false;
+
     for (uint64_t i = n; i-- > 0;) {
-        struct raft_configuration conf;
-        unsigned voters = 0;
-        bool self = false;
-        if (entries[i].type != RAFT_CHANGE) {
-            continue;
+        if (entries[i].type == RAFT_CHANGE) {
+            buf = entries[i].buf;
+            break;
         }
-        if (raft_configuration_decode(&entries[i].buf, &conf) != 0) {
-            return false;
-        }
-        for (unsigned k = 0; k < conf.n; k++) {
-            voters += conf.servers[k].role == RAFT_VOTER;
-            self = self || (conf.servers[k].role == RAFT_VOTER && conf.servers[k].id == r->config.id);
-        }
-        raft_configuration_close(&conf);
-        return self && voters == 1;
     }
-    return false;
+    if (buf.base == NULL || raft_configuration_decode(&buf, &conf) != 0) {
+        return false;
+    }
+    for (unsigned k = 0; k < conf.n; k++) {
+        voters += conf.servers[k].role == RAFT_VOTER;
+        self = self || (conf.servers[k].role == RAFT_VOTER && conf.servers[k].id == r->config.id);
+    }
+    raft_configuration_close(&conf);
+    return self && voters == 1;
 }
 
-/* Was there ever a server besides this one? */
-static bool had_others(const struct raft_entry *entries, uint64_t n)
+/* Was there ever a server besides this one? Entry 1 is the first configuration. */
+static bool had_others(const struct replica *r, const struct raft_entry *entries, uint64_t first, uint64_t n)
 {
-    for (uint64_t i = 1; i < n; i++) {
-        if (entries[i].type == RAFT_CHANGE) {
+    for (uint64_t i = 0; i < n; i++) {
+        if (entries[i].type == RAFT_CHANGE && first + i != 1) {
             return true;
         }
     }
-    return false;
+    return r->configured.index > 1;
+}
+
+/* The snapshot that the log goes on from, for RAFT_START, which takes it. False: out of memory. */
+static bool start_metadata(const struct replica *r, struct raft_snapshot_metadata *metadata)
+{
+    const struct raft_buffer buf = {r->configured.data, r->configured.len};
+
+    metadata->index = r->snapshot.index;
+    metadata->term = r->snapshot.term;
+    metadata->configuration_index = r->configured.index;
+    return raft_configuration_decode(&buf, &metadata->configuration) == 0;
 }
 
 void replica_start_core(struct replica *r)
@@ -289,6 +321,7 @@ void replica_start_core(struct replica *r)
     const uint64_t n = wal_last(r->wal) - first + 1;
     struct raft_entry *entries = load_entries(r, first, n);
     struct raft_event event = {.type = RAFT_START};
+    struct raft_snapshot_metadata metadata;
 
     if (entries == NULL) {
         replica_fail_stop(r, "configuration entries can't be read back from the log", "see the message above");
@@ -301,15 +334,18 @@ void replica_start_core(struct replica *r)
     if (sole_voter(r, entries, n)) {
         /* It leads at once, with nobody's promise to wait for: but the grants that it gave to learners before may still
          * be out. None lasts longer than an election timeout. */
-        if (r->state.starts > 0 && had_others(entries, n) && !PLANT(PLANT_NO_VOTE_GUARD)) {
+        if (r->state.starts > 0 && had_others(r, entries, first, n) && !PLANT(PLANT_NO_VOTE_GUARD)) {
             lease_assume_grants(&r->lease, lease_vote_guard(&r->lease.config, r->start_us));
         }
         r->state.term++;
         r->state.vote = r->config.id;
     }
-    r->state.starts += n > 0; /* a joining node has not run before it holds an entry */
+    /* A joining node has not run before it holds an entry. */
+    r->state.starts += n > 0 || r->snapshot.index > 0;
     if (slots_write(r->slots, &r->state) != SLOTS_OK) {
         replica_fail_stop(r, "writing term and vote failed", "check the disk, then start this node again");
+    } else if (r->snapshot.index > 0 && !start_metadata(r, &metadata)) {
+        replica_fail_stop(r, "out of memory", "give this node more memory");
     } else {
         log_tail_init(&r->tail, wal_last(r->wal) + 1);
         r->stored = wal_last(r->wal);
@@ -317,8 +353,10 @@ void replica_start_core(struct replica *r)
         event.start.term = r->state.term;
         event.start.voted_for = r->state.vote;
         event.start.start_index = first;
+        event.start.metadata = r->snapshot.index > 0 ? &metadata : NULL;
         event.start.entries = entries;
         event.start.n_entries = (unsigned)n;
+        replica_snapshot_log_opened(r);
         r->started = true;
         r->role_seen = RAFT_FOLLOWER;
         r->term_seen = r->state.term;
@@ -336,7 +374,7 @@ void replica_start_core(struct replica *r)
 static enum replica_status open_core(struct replica *r, const char **error)
 {
     if (raft_init(&r->core, NULL, NULL, r->config.id, "self") != 0) {
-        return fail(error, REPLICA_NO_MEMORY, "out of memory");
+        return replica_open_fail(error, REPLICA_NO_MEMORY, "out of memory");
     }
     r->core_open = true;
     r->core.tracer = NULL; /* it formats every message otherwise, enabled or not */
@@ -348,6 +386,30 @@ static enum replica_status open_core(struct replica *r, const char **error)
     return REPLICA_OK;
 }
 
+enum replica_status replica_open_log(struct replica *r, const char **error)
+{
+    enum replica_status status = open_wal(r, error);
+
+    if (status == REPLICA_OK) {
+        status = check_settings(r, error);
+    }
+    if (status == REPLICA_OK) {
+        status = recover_clock(r, error);
+    }
+    if (status == REPLICA_OK) {
+        status = open_core(r, error);
+    }
+    if (status != REPLICA_OK) {
+        return status;
+    }
+    if (wal_last(r->wal) == 0 && !r->config.join) {
+        return bootstrap(r, error); /* replica_persisted_cb starts the core */
+    }
+    replica_start_core(r);
+    replica_settle(r);
+    return REPLICA_OK;
+}
+
 enum replica_status replica_open(struct env *env, const struct replica_config *config, struct replica **replica,
                                  const char **error)
 {
@@ -355,7 +417,7 @@ enum replica_status replica_open(struct env *env, const struct replica_config *c
     enum replica_status status;
 
     if (r == NULL) {
-        return fail(error, REPLICA_NO_MEMORY, "out of memory");
+        return replica_open_fail(error, REPLICA_NO_MEMORY, "out of memory");
     }
     r->env = env;
     r->config = *config;
@@ -367,12 +429,12 @@ enum replica_status replica_open(struct env *env, const struct replica_config *c
     log_tail_init(&r->tail, 1);
     if (env->ops->timer_init(env, &r->timer) != ENV_OK) {
         free(r);
-        return fail(error, REPLICA_NO_MEMORY, "out of memory");
+        return replica_open_fail(error, REPLICA_NO_MEMORY, "out of memory");
     }
     if (env->ops->timer_init(env, &r->lease_timer) != ENV_OK) {
         env->ops->timer_fini(env, &r->timer);
         free(r);
-        return fail(error, REPLICA_NO_MEMORY, "out of memory");
+        return replica_open_fail(error, REPLICA_NO_MEMORY, "out of memory");
     }
     status = check_config(&r->config, error);
     if (status == REPLICA_OK) {
@@ -386,25 +448,14 @@ enum replica_status replica_open(struct env *env, const struct replica_config *c
     if (status == REPLICA_OK) {
         status = open_slots(r, error);
     }
-    if (status == REPLICA_OK) {
-        status = open_wal(r, error);
+    if (status == REPLICA_OK && replica_snapshot_open(r) != REPLICA_OK) {
+        status = replica_open_fail(error, REPLICA_IO, "can't list the snapshots in the data directory");
     }
     if (status == REPLICA_OK) {
-        status = check_settings(r, error);
+        status = replica_restore(r, error);
     }
-    if (status == REPLICA_OK) {
-        status = recover_clock(r, error);
-    }
-    if (status == REPLICA_OK) {
-        status = open_core(r, error);
-    }
-    if (status == REPLICA_OK) {
-        if (wal_last(r->wal) == 0 && !r->config.join) {
-            status = bootstrap(r, error); /* replica_persisted_cb starts the core */
-        } else {
-            replica_start_core(r);
-            replica_settle(r);
-        }
+    if (status == REPLICA_OK && !r->loading) {
+        status = replica_open_log(r, error);
     }
     if (status != REPLICA_OK) {
         replica_close(r);
@@ -421,6 +472,8 @@ void replica_close(struct replica *r)
         replica_reads_fail(r);
     }
     r->dead = true;
+    replica_restore_close(r);
+    replica_snapshot_close(r);
     r->env->ops->timer_fini(r->env, &r->timer);
     r->env->ops->timer_fini(r->env, &r->lease_timer);
     if (r->wal != NULL) {

@@ -169,9 +169,26 @@ static bool same_settings(const struct replica *r, const struct configuration_se
            s->rho_ppm == r->config.rho_ppm && s->feature_level <= CONFIGURATION_FEATURE_LEVEL;
 }
 
-static void receive_append(struct replica *r, struct replica_peer *peer, const struct message *m)
+/* Entries up to the snapshot are the same in every leader's log. If the message begins before what the core here still
+ * holds, which it takes for a gap, or for a log that has to be overwritten, let it begin behind the snapshot instead.
+ * Gives how many of its entries that leaves out. */
+static unsigned skip_compacted(const struct replica *r, struct message *m)
 {
-    unsigned n = m->append.n_entries;
+    const uint64_t prev = m->append.prev_index;
+    const uint64_t skip = r->snapshot.index - prev;
+
+    if (prev >= r->snapshot.index || prev >= r->log_start) {
+        return 0;
+    }
+    m->append.prev_index = r->snapshot.index;
+    m->append.prev_term = r->snapshot.term;
+    const unsigned n = skip < m->append.n_entries ? (unsigned)skip : m->append.n_entries;
+    m->append.n_entries -= n;
+    return n;
+}
+
+static void receive_append(struct replica *r, struct replica_peer *peer, struct message *m)
+{
 
     if (m->term < r->core.current_term) {
         refuse_append(r, peer, m);
@@ -182,17 +199,18 @@ static void receive_append(struct replica *r, struct replica_peer *peer, const s
                     (unsigned long long)m->term);
         return;
     }
+    const struct message_entry *entries = r->entries + skip_compacted(r, m);
+    unsigned n = m->append.n_entries;
     for (unsigned i = 0; i < n; i++) {
         struct configuration_settings settings;
-        if (r->entries[i].type == WAL_CHANGE &&
-            !configuration_check(r->entries[i].data, r->entries[i].len, REPLICA_SERVERS_MAX, REPLICA_ADDRESS_MAX,
-                                 &settings)) {
+        if (entries[i].type == WAL_CHANGE && !configuration_check(entries[i].data, entries[i].len, REPLICA_SERVERS_MAX,
+                                                                  REPLICA_ADDRESS_MAX, &settings)) {
             replica_log(r, 0, "a configuration from node %llu is not understood: run the same version on all nodes",
                         (unsigned long long)peer->id);
             n = i;
             break;
         }
-        if (r->entries[i].type == WAL_CHANGE && !same_settings(r, &settings)) {
+        if (entries[i].type == WAL_CHANGE && !same_settings(r, &settings)) {
             replica_log(r, 0,
                         "the cluster of node %llu runs with election-timeout %u, heartbeat %u and clock-rate-error "
                         "%u: leases are only safe if all nodes agree; start this node with the cluster's values",
@@ -201,21 +219,21 @@ static void receive_append(struct replica *r, struct replica_peer *peer, const s
             n = i;
             break;
         }
-        if (r->entries[i].len > r->config.entry_bytes_max + 4096u) {
+        if (entries[i].len > r->config.entry_bytes_max + 4096u) {
             replica_log(r, 0,
                         "an entry of %u bytes from node %llu is above this node's limit: configure the same "
                         "limits on all nodes",
-                        r->entries[i].len, (unsigned long long)peer->id);
+                        entries[i].len, (unsigned long long)peer->id);
             n = i;
             break;
         }
     }
     /* A full disk: take the message as a heartbeat, so that this node stays a follower that reads and votes. */
-    if (n > 0 && wal_room(r->wal) < append_bytes(r->entries, n)) {
+    if (n > 0 && wal_room(r->wal) < append_bytes(entries, n)) {
         r->no_room++;
         n = 0;
     }
-    append_pieces(r, peer, m, r->entries, n);
+    append_pieces(r, peer, m, entries, n);
     if (r->dead || !follows(r, peer->id, m->term)) {
         return;
     }

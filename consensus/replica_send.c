@@ -94,6 +94,9 @@ static bool send_append(struct replica *r, struct replica_peer *peer, uint64_t p
 
 void replica_send_heartbeat(struct replica *r, struct replica_peer *peer, uint64_t prev_index)
 {
+    if (prev_index != 0 && wal_term_of(r->wal, prev_index) == 0) {
+        return; /* not in the log any more: the core knows what to do about this peer */
+    }
     (void)send_append(r, peer, prev_index, NULL, 0);
 }
 
@@ -127,7 +130,7 @@ static void read_cb(struct wal_read *read, enum wal_status status, const struct 
         replica_peer_forget(peer);
         return;
     }
-    if (n > 0 && wants(peer) && entries[0].index == peer->want_next) {
+    if (n > 0 && wants(peer) && entries[0].index == peer->want_next && peer->want_next >= r->log_start) {
         unsigned k = 0;
         for (; k < n && k < MESSAGE_ENTRIES_MAX && entries[k].index <= peer->want_last; k++) {
             r->entries[k] = (struct message_entry){entries[k].term, (uint8_t)entries[k].type, (uint32_t)entries[k].len,
@@ -162,6 +165,10 @@ static void pump_from_disk(struct replica *r, struct replica_peer *peer)
 /* Send as much of the wanted range as is at hand. */
 static void pump(struct replica *r, struct replica_peer *peer)
 {
+    if (peer->want_next < r->log_start) {
+        replica_peer_forget(peer); /* dropped meanwhile: the core asks for a snapshot next time */
+        return;
+    }
     while (wants(peer)) {
         size_t bytes = 0;
         unsigned n = 0;
@@ -260,8 +267,11 @@ void replica_send_core(struct replica *r, const struct raft_message *m)
         out.timeout_now = (struct message_timeout_now){m->timeout_now.last_log_index, m->timeout_now.last_log_term};
         break;
     case RAFT_INSTALL_SNAPSHOT:
-        /* The log is never dropped before snapshots exist, so the core has no reason to ask. */
-        replica_log(r, 0, "the core asks for a snapshot to %llu, but none can exist", m->server_id);
+        if (!peer->told_behind) {
+            peer->told_behind = true;
+            replica_log(r, 1, "node %llu needs entries that the log does not hold any more: it has to join again",
+                        m->server_id);
+        }
         return;
     }
     (void)replica_send(r, peer, &out);

@@ -229,6 +229,14 @@ enum wal_entry_type wal_type_of(const struct wal *wal, uint64_t index)
     return (enum wal_entry_type)place.type;
 }
 
+uint32_t wal_len_of(const struct wal *wal, uint64_t index)
+{
+    struct wal_place place;
+    assert(holds(wal, index));
+    wal_index_get(&wal->index, index, &place);
+    return place.len;
+}
+
 static void check_entries(const struct wal *wal, const struct wal_entry *entries, unsigned n)
 {
     assert(entries[0].index >= wal->index.first);

@@ -74,6 +74,8 @@ uint64_t wal_durable(const struct wal *wal);
  * wal_reset, and after wal_open if the log begins with a reset or right behind start_index; otherwise it is 0. */
 uint64_t wal_term_of(const struct wal *wal, uint64_t index);
 enum wal_entry_type wal_type_of(const struct wal *wal, uint64_t index);
+/* Bytes of data of a held entry. */
+uint32_t wal_len_of(const struct wal *wal, uint64_t index);
 
 /* Append n entries with consecutive indexes, the first at most wal_last() + 1; replaces what was there. Data is copied
  * into the write buffer before return. Nothing is written until wal_flush. WAL_NO_MEMORY: nothing was appended or

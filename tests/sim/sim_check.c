@@ -84,6 +84,31 @@ void sim_check_applied(struct sim_check *check, unsigned node, const struct sim_
     }
 }
 
+void sim_check_installed(struct sim_check *check, unsigned node, const struct sim_applied *content)
+{
+    uint64_t index = content->index;
+
+    if (index > check->highest_applied + 64) { /* barriers and configurations are not counted there */
+        sim_world_violation(check->world, "snapshots",
+                            "node %u has one of index %" PRIu64 ", but %" PRIu64
+                            " is the last that was applied anywhere",
+                            node + 1, index, check->highest_applied);
+        return;
+    }
+    while (index > 0 && committed_at(check, index)->content == 0) {
+        index--; /* not a command: the content is that of the one before */
+    }
+    if (index > 0) {
+        struct sim_applied same = *committed_at(check, index);
+
+        same.digest = content->digest;
+        same.revision = content->revision;
+        same.keys = content->keys;
+        same.time_ms = content->time_ms;
+        check_same(check, node, committed_at(check, index), &same);
+    }
+}
+
 void sim_check_leads(struct sim_check *check, unsigned node, uint64_t term)
 {
     if (term >= check->leaders_n) {

@@ -41,6 +41,8 @@ void sim_check_fini(struct sim_check *check);
 
 /* Log matching, equal digests, revisions and replies at equal indexes, cluster time that never goes back. */
 void sim_check_applied(struct sim_check *check, unsigned node, const struct sim_applied *applied);
+/* A node's content was replaced by that of a snapshot: index, digest, revision, keys and time are set. */
+void sim_check_installed(struct sim_check *check, unsigned node, const struct sim_applied *content);
 /* At most one leader per term. */
 void sim_check_leads(struct sim_check *check, unsigned node, uint64_t term);
 /* A leader stamped an entry: cluster time must not run ahead of all sane clocks, and not faster than time itself by

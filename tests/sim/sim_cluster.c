@@ -46,6 +46,22 @@ static void restart_fire_cb(struct sim_task *task)
     }
 }
 
+static void draw_snapshots(struct sim_cluster *cluster, struct replica_snapshot_config *config)
+{
+    static const uint64_t sizes[] = {0, 4u << 10, 16u << 10, 64u << 10, 256u << 10};
+    static const uint64_t rates[] = {0, 0, 256u << 10, 4u << 20};
+    static const uint64_t keeps[] = {0, 16u << 10, 256u << 10};
+    struct sim_random random = sim_random_fork(&cluster->random, 7);
+
+    config->log_bytes = cluster->options.plain ? 0 : pick(&random, sizes, 5);
+    config->age_s = sim_random_chance(&random, 200000) ? 2 : 0;
+    config->rate = pick(&random, rates, 4);
+    config->keep_bytes = pick(&random, keeps, 3);
+    if (cluster->n_nodes > 1) {
+        config->keep_bytes = UINT64_MAX; /* nobody is ever too far behind */
+    }
+}
+
 static void draw_config(struct sim_cluster *cluster, struct sim_node_config *config)
 {
     static const uint64_t timeouts[] = {60, 150, 300, 300, 500};
@@ -69,6 +85,7 @@ static void draw_config(struct sim_cluster *cluster, struct sim_node_config *con
     config->local_reads = plain || sim_random_chance(&random, 700000);
     config->replica.leases_off = !plain && sim_random_chance(&random, 150000);
     config->replica.grants_off = !plain && sim_random_chance(&random, 200000);
+    draw_snapshots(cluster, &config->replica.snapshots);
     cluster->local_reads = config->local_reads;
     config->hash_seed = cluster->options.seed;
     cluster->election_timeout_us = config->replica.election_timeout_ms * UINT64_C(1000);

@@ -439,15 +439,25 @@ static void installed_cb(void *ctx, uint64_t index)
 {
     struct sim_node *node = ctx;
 
+    const struct sim_applied content = {.index = index,
+                                        .digest = store_digest(node->store),
+                                        .revision = store_revision(node->store),
+                                        .keys = store_keys(node->store),
+                                        .time_ms = store_time_ms(node->store)};
+
     memset(&node->pending, 0, sizeof node->pending);
     node->applied_index = index;
+    node->installs++;
+    sim_check_installed(node->check, node->position, &content);
+    sim_world_trace(node->world, 21, index, content.digest);
 }
 
 static uint64_t fsm_entry_time_ms(void *ctx, const void *data, size_t len)
 {
     struct sim_node *node = ctx;
 
-    node->saw_time = node->saw_time || node->replica != NULL; /* while opening, the log's last entry is asked about */
+    /* While opening, the log's last entry is asked about. */
+    node->saw_time = node->saw_time || (node->replica != NULL && !replica_is_loading(node->replica));
     return store_entry_check(data, len) == STORE_OK ? store_entry_time_ms(data, len) : 0;
 }
 

@@ -75,7 +75,9 @@ static void env_died_cb(void *ctx, const char *what, const char *advice)
     }
     snprintf(node->reason, sizeof node->reason, "%s; %s", what, advice == NULL ? "no advice" : advice);
     sim_world_log(node->world, "node %u stops itself: %s", node->position + 1, node->reason);
-    if (!node->may_stop && !node->damaged) {
+    /* Starting from a snapshot goes on after replica_open. */
+    const bool may = node->may_stop || (node->may_refuse && node->replica != NULL && replica_is_loading(node->replica));
+    if (!may && !node->damaged) {
         sim_world_violation(node->world, "needless stop", "node %u stopped itself although its disk works: %s",
                             node->position + 1, node->reason);
     }

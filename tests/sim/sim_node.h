@@ -78,6 +78,7 @@ struct sim_node {
     uint64_t started_us;
     uint64_t refused_space;
     uint64_t local_reads, waited_reads;
+    uint64_t installs; /* of snapshots, at starts too */
     /* public: may be changed */
     struct sim_disk disk;
     struct sim_clock clock;
