@@ -202,7 +202,7 @@ static void receive_append(struct replica *r, struct replica_peer *peer, struct 
     const struct message_entry *entries = r->entries + skip_compacted(r, m);
     unsigned n = m->append.n_entries;
     for (unsigned i = 0; i < n; i++) {
-        struct configuration_settings settings;
+        struct configuration_settings settings = {0};
         if (entries[i].type == WAL_CHANGE && !configuration_check(entries[i].data, entries[i].len, REPLICA_SERVERS_MAX,
                                                                   REPLICA_ADDRESS_MAX, &settings)) {
             replica_log(r, 0, "a configuration from node %llu is not understood: run the same version on all nodes",
