@@ -52,6 +52,7 @@ func realMain(ctx context.Context, args []string) int {
 	quick := flags.Bool("quick", false, "matrix: every workload three times for 20 s")
 	resume := flags.Bool("resume", false, "matrix: leave out runs that --results has already; rejected ones are repeated")
 	most := flags.Int("count", 0, "matrix: at most so many runs this time")
+	only := flags.String("only", "", "matrix: of these workloads alone, comma-separated")
 	losses := flags.Int("faults", 0, "failover: how often the leader is lost (default 50)")
 	stored := flags.String("history", "", "recheck: a run's history.json")
 	if err := flags.Parse(args); err != nil {
@@ -75,7 +76,7 @@ func realMain(ctx context.Context, args []string) int {
 		} else if !given(flags, "time") {
 			c.length = time.Minute
 		}
-		return wholeMatrix(ctx, c, each, *resume, *most)
+		return wholeMatrix(ctx, c, each, *only, *resume, *most)
 	case "planted":
 		return planted(ctx, *c)
 	case "failover":
@@ -96,7 +97,14 @@ func given(flags *flag.FlagSet, name string) bool {
 	return found
 }
 
-func wholeMatrix(ctx context.Context, c *runConfig, each int, resume bool, most int) int {
+func wholeMatrix(ctx context.Context, c *runConfig, each int, only string, resume bool, most int) int {
+	runs := matrixRuns(*c, each)
+	if only != "" {
+		if runs = ofWorkloads(runs, only); len(runs) == 0 {
+			fmt.Fprintf(os.Stderr, "error: no workload of '%s' is in the matrix; ./dev jepsen list names them\n", only)
+			return 2
+		}
+	}
 	var earlier []*report.Run
 	if resume {
 		var err error
@@ -105,7 +113,7 @@ func wholeMatrix(ctx context.Context, c *runConfig, each int, resume bool, most 
 			return 1
 		}
 	}
-	if !matrix(ctx, matrixRuns(*c, each), earlier, most) {
+	if !matrix(ctx, runs, earlier, most) {
 		return 1
 	}
 	return 0

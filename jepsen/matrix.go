@@ -80,6 +80,17 @@ func matrixRuns(base runConfig, each int) []*runConfig {
 	return runs
 }
 
+// ofWorkloads are those runs that belong to one of the named workloads.
+func ofWorkloads(runs []*runConfig, names string) []*runConfig {
+	var some []*runConfig
+	for _, c := range runs {
+		if strings.Contains(","+names+",", ","+c.workload+",") {
+			some = append(some, c)
+		}
+	}
+	return some
+}
+
 // matrix carries out those of the runs that `earlier` does not hold with a clear verdict, `most` of them (0: all). True: the table is
 // complete and green.
 func matrix(ctx context.Context, runs []*runConfig, earlier []*report.Run, most int) bool {

@@ -45,3 +45,20 @@ func TestMatrixOfGreenRunsCarriesOutNothing(t *testing.T) {
 		t.Fatal("a violation passed")
 	}
 }
+
+func TestMatrixOfSomeWorkloadsHasTheSameRuns(t *testing.T) {
+	runs := matrixRuns(runConfig{seed: 1, clients: clientsDefault}, 7)
+	some := ofWorkloads(runs, "set,bank")
+	if len(some) != 14 || len(ofWorkloads(runs, "ban")) != 0 {
+		t.Fatalf("%d runs", len(some))
+	}
+	all := map[*runConfig]bool{}
+	for _, c := range runs {
+		all[c] = true
+	}
+	for _, c := range some {
+		if !all[c] || (c.workload != "set" && c.workload != "bank") {
+			t.Fatalf("%s", c.command())
+		}
+	}
+}
