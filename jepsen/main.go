@@ -54,7 +54,7 @@ func realMain(ctx context.Context, args []string) int {
 	most := flags.Int("count", 0, "matrix: at most so many runs this time")
 	only := flags.String("only", "", "matrix: of these workloads alone, comma-separated")
 	losses := flags.Int("faults", 0, "failover: how often the leader is lost (default 50)")
-	stored := flags.String("history", "", "recheck: a run's history.json")
+	stored := flags.String("history", "", "recheck, export: a run's history.json")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -86,6 +86,8 @@ func realMain(ctx context.Context, args []string) int {
 		return failover(ctx, c, *losses)
 	case "recheck":
 		return recheck(c.workload, *stored)
+	case "export":
+		return export(*stored)
 	}
 	fmt.Fprintf(os.Stderr, "error: no command '%s'; ./dev help jepsen explains\n", command)
 	return 2

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"lockstep/jepsen/control"
-	"lockstep/jepsen/history"
 	"lockstep/jepsen/nemesis"
 	"lockstep/jepsen/report"
 	"lockstep/jepsen/workload"
@@ -273,29 +272,4 @@ func askNode(ctx context.Context, base runConfig, missing map[string][]string) b
 		missing[w.Name] = w.Missing(ctx, client)
 	}
 	return true
-}
-
-// recheck judges a stored history again.
-func recheck(workloadName, path string) int {
-	w := workload.Find(workloadName)
-	if w == nil || w.LeftOut != "" {
-		fmt.Fprintf(os.Stderr, "error: no workload '%s'\n", workloadName)
-		return 2
-	}
-	h, err := history.ReadJSON(path)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "error:", err)
-		return 1
-	}
-	h.Sort()
-	code := 0
-	for _, result := range w.New(0).Check(h) {
-		fmt.Printf("%s: %d operations, %d violations, %d undecided\n", result.Checker, result.Checked, len(result.Violations),
-			len(result.Undecided))
-		for _, line := range append(result.Violations, result.Undecided...) {
-			fmt.Println("  " + line)
-			code = 1
-		}
-	}
-	return code
 }

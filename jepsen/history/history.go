@@ -8,8 +8,6 @@ import (
 	"io"
 	"os"
 	"sort"
-	"strconv"
-	"strings"
 	"sync"
 )
 
@@ -124,125 +122,6 @@ func ReadJSON(path string) (*History, error) {
 		}
 		h.Ops = append(h.Ops, op)
 	}
-}
-
-// NemesisEvent is a line of the fault timeline.
-type NemesisEvent struct {
-	At     int64  `json:"at"`
-	F      string `json:"f"`
-	Start  bool   `json:"start"`
-	Detail string `json:"detail"`
-}
-
-type event struct {
-	at    int64
-	order int
-	text  string
-}
-
-// WriteEDN writes events as Jepsen's history.edn has them: invocations and completions of all processes, and the nemesis,
-// in the order of time.
-func (h *History) WriteEDN(path string, nemesis []NemesisEvent) error {
-	events := make([]event, 0, 2*len(h.Ops)+len(nemesis))
-	for i := range h.Ops {
-		op := &h.Ops[i]
-		events = append(events, event{op.Invoke, i, ednEvent("invoke", op, false)})
-		events = append(events, event{op.Return, i, ednEvent(string(op.Outcome), op, op.Outcome == OK)})
-	}
-	for i, n := range nemesis {
-		f := n.F + "-stop"
-		if n.Start {
-			f = n.F + "-start"
-		}
-		events = append(events, event{n.At, i, fmt.Sprintf(":type :info, :process :nemesis, :f :%s, :value %s, :time %d",
-			f, ednString(n.Detail), n.At)})
-	}
-	sort.SliceStable(events, func(i, j int) bool { return events[i].at < events[j].at })
-	return writeFile(path, func(w io.Writer) error {
-		for i := range events {
-			if _, err := fmt.Fprintf(w, "{:index %d, %s}\n", i, events[i].text); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-func ednEvent(kind string, op *Op, done bool) string {
-	text := fmt.Sprintf(":type :%s, :process %d, :f :%s, :value %s, :time %d", kind, op.Process, op.F, ednValue(op, done),
-		op.Invoke)
-	if kind != "invoke" {
-		text = strings.TrimSuffix(text, strconv.FormatInt(op.Invoke, 10)) + strconv.FormatInt(op.Return, 10)
-		if op.Error != "" {
-			text += ", :error " + ednString(op.Error)
-		}
-	}
-	return text + fmt.Sprintf(", :node \"n%d\"", op.Node)
-}
-
-func ednString(s string) string { return strconv.QuoteToASCII(s) }
-
-func ednInt(v int64) string {
-	if v == Nil {
-		return "nil"
-	}
-	return strconv.FormatInt(v, 10)
-}
-
-func ednList(list []int64) string {
-	var b strings.Builder
-	b.WriteByte('[')
-	for i, v := range list {
-		if i > 0 {
-			b.WriteByte(' ')
-		}
-		b.WriteString(ednInt(v))
-	}
-	b.WriteByte(']')
-	return b.String()
-}
-
-// ednValue: transactions as Elle wants them; everything else as jepsen.independent's [key value].
-func ednValue(op *Op, done bool) string {
-	if op.F == "txn" {
-		return ednTxn(op.Txn, done)
-	}
-	value := "nil"
-	switch op.F {
-	case "read", "add-and-get":
-		if done && op.List != nil {
-			value = ednList(op.List)
-		} else if done {
-			value = ednInt(op.Result)
-		}
-	case "cas":
-		value = "[" + ednInt(op.Arg) + " " + ednInt(op.Arg2) + "]"
-	case "transfer":
-		value = fmt.Sprintf("{:from %d, :to %d, :amount %d}", op.Key, op.Arg, op.Arg2)
-	case "swap":
-		value = "[" + ednInt(op.Arg) + " nil]"
-		if done {
-			value = "[" + ednInt(op.Arg) + " " + ednInt(op.Result) + "]"
-		}
-	default:
-		value = ednInt(op.Arg)
-	}
-	return fmt.Sprintf("[%d %s]", op.Key, value)
-}
-
-func ednTxn(txn []Mop, done bool) string {
-	parts := make([]string, len(txn))
-	for i, m := range txn {
-		switch {
-		case m.F == "append":
-			parts[i] = fmt.Sprintf("[:append %d %d]", m.Key, m.Arg)
-		case m.Seen && done:
-			parts[i] = fmt.Sprintf("[:r %d %s]", m.Key, ednList(m.List))
-		default:
-			parts[i] = fmt.Sprintf("[:r %d nil]", m.Key)
-		}
-	}
-	return "[" + strings.Join(parts, " ") + "]"
 }
 
 func writeFile(path string, write func(io.Writer) error) error {
