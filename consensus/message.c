@@ -98,6 +98,11 @@ struct wire_refused {
 };
 static_assert(sizeof(struct wire_refused) == 32, "wire format");
 
+struct wire_removed {
+    uint64_t index;
+};
+static_assert(sizeof(struct wire_removed) == 8, "wire format");
+
 struct wire_entry {
     uint64_t term;
     uint32_t len;
@@ -246,6 +251,10 @@ size_t message_encode(const struct message *m, void *head)
     }
     case MESSAGE_PULL: {
         const struct wire_pull w = {m->pull.index};
+        return put(out, n, &w, sizeof w);
+    }
+    case MESSAGE_REMOVED: {
+        const struct wire_removed w = {m->removed.index};
         return put(out, n, &w, sizeof w);
     }
     default:
@@ -438,6 +447,14 @@ static bool decode_lease(struct cursor *c, uint8_t flags, struct message *m)
         }
         m->pull = (struct message_pull){w.index};
         return true;
+    }
+    case MESSAGE_REMOVED: {
+        struct wire_removed w;
+        if (!take(c, &w, sizeof w)) {
+            return false;
+        }
+        m->removed = (struct message_removed){w.index};
+        return w.index != 0;
     }
     default:
         return decode_snapshot(c, m);

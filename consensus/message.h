@@ -29,11 +29,12 @@ enum message_type {
     MESSAGE_ECHO,
     MESSAGE_PULL, /* a reader waits for an index: show it as soon as may be */
     /* A snapshot file from node to node. The receiver pulls; whoever has the file may answer, leader or not. */
-    MESSAGE_SNAPSHOT_OFFER,  /* leader: the entries that you need are gone, take this file instead */
-    MESSAGE_SNAPSHOT_ASK,    /* receiver: send the file's pieces from this position on */
-    MESSAGE_SNAPSHOT_PIECE,  /* the answer: one piece */
-    MESSAGE_SNAPSHOT_DONE,   /* receiver: installed, or not needed any more */
-    MESSAGE_SNAPSHOT_REFUSED /* either side: this transfer can't be */
+    MESSAGE_SNAPSHOT_OFFER,   /* leader: the entries that you need are gone, take this file instead */
+    MESSAGE_SNAPSHOT_ASK,     /* receiver: send the file's pieces from this position on */
+    MESSAGE_SNAPSHOT_PIECE,   /* the answer: one piece */
+    MESSAGE_SNAPSHOT_DONE,    /* receiver: installed, or not needed any more */
+    MESSAGE_SNAPSHOT_REFUSED, /* either side: this transfer can't be */
+    MESSAGE_REMOVED           /* leader: you were removed from the cluster by this committed configuration */
 };
 
 struct message_entry {
@@ -90,6 +91,10 @@ struct message_echo {
 
 struct message_pull {
     uint64_t index;
+};
+
+struct message_removed {
+    uint64_t index; /* of the configuration */
 };
 
 /* Names a snapshot file: all copies of one file have the same id. */
@@ -162,6 +167,7 @@ struct message {
         struct message_ping ping;
         struct message_echo echo;
         struct message_pull pull;
+        struct message_removed removed;
         struct message_snapshot_offer snapshot_offer;
         struct message_snapshot_ask snapshot_ask;
         struct message_snapshot_piece snapshot_piece;

@@ -16,9 +16,9 @@
  * 6. Pre-vote on; seeded from the env; vote results are dropped unless candidate (replica_recv.c).
  * 7. Capacity: the core's threshold stays 0; the driver refuses client writes at its own reserve (replica_propose).
  * 8. Messages: entries are filled in when sent (replica_send.c); raft_timeout() is honoured with time read afresh.
- * 9. Snapshots: RAFT_SNAPSHOT is reported for a durable file, at an index that is persisted here, with the configuration
- *    at that index; the log is dropped no further than the core was told (replica_snapshot.c). A start from a snapshot
- *    gives the core its configuration, and entries from at most the one behind it on (replica_open.c).
+ * 9. Snapshots: RAFT_SNAPSHOT is reported for a durable file, at an index that is persisted here, with the
+ * configuration at that index; the log is dropped no further than the core was told (replica_snapshot.c). A start from
+ * a snapshot gives the core its configuration, and entries from at most the one behind it on (replica_open.c).
  * 10. raft_step is never entered from inside the handling of another step's callbacks: settle() loops instead. */
 #include "consensus/replica.h"
 
@@ -55,7 +55,7 @@ const char *replica_role_name(enum replica_role role)
 {
     static const char *const names[] = {
         [REPLICA_FOLLOWER] = "follower", [REPLICA_CANDIDATE] = "candidate", [REPLICA_LEADER] = "leader",
-        [REPLICA_LEARNER] = "learner",   [REPLICA_DOWN] = "down",
+        [REPLICA_LEARNER] = "learner",   [REPLICA_DOWN] = "down",           [REPLICA_REMOVED] = "removed",
     };
     return names[role];
 }
@@ -130,6 +130,7 @@ static void drop_peers(struct replica *r, const struct raft_configuration *conf)
             member = member || conf->servers[k].id == r->peers[i].id;
         }
         if (!member) {
+            replica_departs(r, r->peers[i].id);
             r->peers[i].id = 0;
             r->peers[i].pull = 0;
             replica_peer_forget(&r->peers[i]);
@@ -334,6 +335,7 @@ static void lead_ends(struct replica *r)
     }
     r->transfer_deadline_us = 0;
     r->term_start_index = 0;
+    r->n_departed = 0;
     for (unsigned i = 0; i < r->n_peers; i++) {
         replica_peer_forget(&r->peers[i]);
     }
@@ -426,6 +428,9 @@ static void submit_barrier(struct replica *r)
 
 static void rearm_timer(struct replica *r)
 {
+    if (r->removed) {
+        return; /* it does not stand; the timer is that of replica_removed.c */
+    }
     r->env->ops->timer_set(r->env, &r->timer, (uint64_t)raft_timeout(&r->core) * 1000);
 }
 
@@ -480,6 +485,10 @@ void replica_timer_cb(struct env_timer *timer)
     if (r->dead || !r->started) {
         return;
     }
+    if (r->removed) {
+        replica_removed_timer(r);
+        return;
+    }
     const uint64_t now_us = r->env->ops->now_us(r->env);
     if (now_us / 1000 < raft_timeout(&r->core)) {
         rearm_timer(r);
@@ -495,6 +504,7 @@ void replica_timer_cb(struct env_timer *timer)
         return;
     }
     (void)replica_step(r, &event, REPLICA_FROM_CALLER);
+    replica_departed_tell(r);
     replica_settle(r);
 }
 

@@ -23,7 +23,14 @@ enum replica_status {
 };
 const char *replica_strerror(enum replica_status status);
 
-enum replica_role { REPLICA_FOLLOWER, REPLICA_CANDIDATE, REPLICA_LEADER, REPLICA_LEARNER, REPLICA_DOWN };
+enum replica_role {
+    REPLICA_FOLLOWER,
+    REPLICA_CANDIDATE,
+    REPLICA_LEADER,
+    REPLICA_LEARNER,
+    REPLICA_DOWN,
+    REPLICA_REMOVED /* from the cluster, for good */
+};
 const char *replica_role_name(enum replica_role role);
 
 struct replica;
@@ -233,6 +240,12 @@ const char *replica_change_name(enum replica_change_kind kind);
 enum replica_status replica_change(struct replica *replica, enum replica_change_kind kind, uint64_t id,
                                    const char *address, const char **why) __attribute__((warn_unused_result));
 bool replica_change_pending(const struct replica *replica);
+/* A member says that this node was removed by a committed configuration (the leader may have said so already). From
+ * then on it neither stands nor votes nor reads; for REPLICA_REMOVED_GRACE_MS replica_leader() still names the leader
+ * it knew, as long as their link lasts, so that its clients' commands can be passed on. */
+void replica_set_removed(struct replica *replica);
+bool replica_is_removed(const struct replica *replica);
+#define REPLICA_REMOVED_GRACE_MS 30000u
 
 /* --- Snapshots ---------------------------------------------------------------------------------------------------- */
 

@@ -39,6 +39,9 @@ static enum replica_role role_of(const struct replica *r)
     if (r->dead || !r->started) {
         return REPLICA_DOWN;
     }
+    if (r->removed) {
+        return REPLICA_REMOVED;
+    }
     if (r->core.state == RAFT_LEADER) {
         return REPLICA_LEADER;
     }

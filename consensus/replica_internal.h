@@ -111,6 +111,11 @@ struct replica_take {
     uint64_t taken, failed, took_us, slice_max_us;
 };
 
+/* A server that this leader has removed, and is to be told so. */
+struct replica_departed {
+    uint64_t id, index, until_us; /* index: of the configuration without it */
+};
+
 struct replica {
     struct env *env;
     struct replica_config config;
@@ -180,6 +185,12 @@ struct replica {
     unsigned n_servers;
     uint64_t next_id;
 
+    struct replica_departed departed[REPLICA_SERVERS_MAX];
+    unsigned n_departed;
+    bool removed;            /* this node was, see replica_removed.c */
+    uint64_t removed_leader; /* whom commands are passed on to, 0: nobody any more ... */
+    uint64_t removed_us;     /* ... from this instant on for the grace */
+
     int role_seen; /* core.state at the end of the last step */
     uint64_t term_seen;
     struct replica_told {
@@ -236,6 +247,9 @@ static inline uint64_t replica_current_leader(const struct replica *r)
     if (!r->started) {
         return 0;
     }
+    if (r->removed) {
+        return r->removed_leader;
+    }
     if (r->core.state == RAFT_LEADER) {
         return r->config.id;
     }
@@ -263,6 +277,13 @@ void replica_lease_info(struct replica *r, uint64_t now_us, struct replica_info 
 enum replica_status replica_configuration_encode(const struct replica_server *servers, unsigned n,
                                                  const struct configuration_settings *settings, void **data,
                                                  size_t *len);
+
+/* replica_removed.c */
+void replica_departs(struct replica *r, uint64_t id); /* leader: it is not in the newest configuration any more */
+void replica_departed_tell(struct replica *r);
+void replica_removed_receive(struct replica *r, uint64_t leader, uint64_t index);
+void replica_removed_timer(struct replica *r);
+void replica_removed_unlinked(struct replica *r, uint64_t id);
 
 /* replica_open.c */
 struct configuration_settings replica_own_settings(const struct replica *r);

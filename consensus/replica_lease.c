@@ -48,7 +48,7 @@ void replica_lease_receive(struct replica *r, const struct replica_peer *peer, c
     if (append->instant == 0 || append->instant < r->start_us || append->instant > now_of(r)) {
         return;
     }
-    if (append->grant_us != 0) {
+    if (append->grant_us != 0 && !r->removed) {
         grant_take(&r->grant, r->core.current_term, append->instant, append->grant_us, append->needs);
     }
     /* What was exposed when the leader stamped this is at least as new as our echo of `instant`. Keep the oldest such

@@ -167,6 +167,7 @@ static enum replica_status bootstrap(struct replica *r, const char **error)
     for (unsigned i = 0; i < r->config.n_servers; i++) {
         settings.next_id = r->config.servers[i].id >= settings.next_id ? r->config.servers[i].id + 1 : settings.next_id;
     }
+    r->next_id = settings.next_id;
     status = replica_configuration_encode(r->config.servers, r->config.n_servers, &settings, &data, &len);
     if (status == REPLICA_CONFIG) {
         return replica_open_fail(error, status, "a member is listed twice, or its address is");

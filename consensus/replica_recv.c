@@ -310,7 +310,7 @@ static void receive_vote(struct replica *r, struct replica_peer *peer, const str
 {
     struct raft_message message = {.type = RAFT_REQUEST_VOTE, .server_id = peer->id, .server_address = peer->address};
 
-    if (m->vote.candidate != peer->id || r->env->ops->now_us(r->env) < r->vote_guard_us) {
+    if (m->vote.candidate != peer->id || r->removed || r->env->ops->now_us(r->env) < r->vote_guard_us) {
         return; /* an earlier run of this node, or its grants, may have promised to elect nobody yet */
     }
     message.request_vote = (struct raft_request_vote){.version = 2,
@@ -350,7 +350,7 @@ static void receive_timeout_now(struct replica *r, struct replica_peer *peer, co
 {
     struct raft_message message = {.type = RAFT_TIMEOUT_NOW, .server_id = peer->id, .server_address = peer->address};
 
-    if (m->term != r->core.current_term || r->env->ops->now_us(r->env) < r->stand_guard_us) {
+    if (m->term != r->core.current_term || r->removed || r->env->ops->now_us(r->env) < r->stand_guard_us) {
         return; /* delayed, or from a leader that this node does not follow yet */
     }
     r->timeout_now_term = m->term;
@@ -444,6 +444,9 @@ bool replica_receive(struct replica *r, uint64_t from, uint64_t connection, cons
             peer->pull = m.pull.index;
         }
         break;
+    case MESSAGE_REMOVED:
+        replica_removed_receive(r, peer->id, m.removed.index);
+        break;
     default:
         break; /* snapshots don't travel yet */
     }
@@ -493,6 +496,7 @@ void replica_peer_state(struct replica *r, uint64_t id, bool connected)
     peer->connected = connected;
     if (!connected) {
         replica_peer_forget(peer);
+        replica_removed_unlinked(r, id);
     }
     if (!connected && was_connected && !r->dead && r->started && r->is_voter && r->core.state == RAFT_FOLLOWER &&
         replica_current_leader(r) == id) {

@@ -41,6 +41,9 @@ struct peers_config {
     /* Our outgoing link to a peer came up (frames can be sent) or went down. Never called from inside a function of
      * this header. Optional. */
     void (*state)(void *ctx, uint64_t peer_id, bool connected);
+    /* A peer refused our hello, and says why (text of its `judge`). Dialling goes on. Never called from inside a
+     * function of this header. Optional. */
+    void (*refused)(void *ctx, uint64_t peer_id, const char *why);
     void (*log)(void *ctx, int level, const char *text);
 };
 

@@ -399,6 +399,8 @@ static void link_refused(struct link *link, const void *text, size_t len)
     snprintf(why, sizeof(why), "the peer refuses us: %s", clean);
     link->refused = true;
     link_drop(link, why);
+    if (link->peers->config.refused != NULL)
+        link->peers->config.refused(link->peers->config.ctx, link->id, clean);
 }
 
 static void link_frames(struct link *link)

@@ -218,7 +218,7 @@ static bool awaits_leader(const struct executor *ex)
 {
     const uint64_t patience_us = (uint64_t)ex->config.election_timeout_ms * 1000;
 
-    return !ex->stopping && leader_of(ex) == 0 && ex->leaderless_us != 0 &&
+    return !ex->stopping && !replica_is_removed(ex->replica) && leader_of(ex) == 0 && ex->leaderless_us != 0 &&
            ex->config.env->ops->now_us(ex->config.env) - ex->leaderless_us < patience_us;
 }
 
@@ -295,7 +295,8 @@ void exec_route(struct executor *ex, struct exec_session *s, struct exec_request
     s->route_term = term;
     s->unfinished++;
     if (leader == 0) {
-        exec_fail_later(ex, request, EXEC_CLUSTERDOWN);
+        exec_fail_later(ex, request,
+                        !ex->stopping && replica_is_removed(ex->replica) ? EXEC_REMOVED : EXEC_CLUSTERDOWN);
     } else if (leader == ex->config.id) {
         run_here(ex, request, in);
     } else {

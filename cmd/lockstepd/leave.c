@@ -1,6 +1,10 @@
 #include "cmd/lockstepd/leave.h"
 
 #define LEAVE_POLL_MS 2u
+/* Commands under way get at least this long, however short elections are. */
+#define LEAVE_DRAIN_MS 1000u
+/* A client that is in the middle of things hears a refusal rather than a broken connection. */
+#define LEAVE_QUIET_MS_MAX 100u
 
 static uint64_t timeout_ms(const struct leave *l)
 {
@@ -27,18 +31,19 @@ static bool transfer_pending(const struct leave *l, uint64_t now_ms)
     return false;
 }
 
-/* Nothing is under way, and nobody takes this node for the leader any more. */
+/* Nothing is under way, nobody takes this node for the leader any more, and its clients have gone quiet. */
 static bool is_quiet(struct leave *l, uint64_t now_ms)
 {
+    const uint64_t heartbeat_ms = node_config(l->node)->heartbeat_ms;
+    const uint64_t quiet_ms = heartbeat_ms < LEAVE_QUIET_MS_MAX ? heartbeat_ms : LEAVE_QUIET_MS_MAX;
     struct executor_stats stats;
 
     executor_stats(node_executor(l->node), &stats);
-    if (stats.forwarded_in != l->forwarded) {
-        l->forwarded = stats.forwarded_in;
+    if (stats.forwarded_in + stats.commands != l->seen) {
+        l->seen = stats.forwarded_in + stats.commands;
         l->quiet_since_ms = now_ms;
     }
-    const bool patient = l->to != 0 && now_ms - l->quiet_since_ms < node_config(l->node)->heartbeat_ms;
-    return !patient && executor_outstanding(node_executor(l->node)) == 0;
+    return now_ms - l->quiet_since_ms >= quiet_ms && executor_outstanding(node_executor(l->node)) == 0;
 }
 
 static void timer_cb(uv_timer_t *timer)
@@ -52,7 +57,7 @@ static void timer_cb(uv_timer_t *timer)
         }
         l->draining = true;
         l->quiet_since_ms = now_ms;
-        l->deadline_ms = now_ms + timeout_ms(l);
+        l->deadline_ms = now_ms + (timeout_ms(l) > LEAVE_DRAIN_MS ? timeout_ms(l) : LEAVE_DRAIN_MS);
         executor_drain(node_executor(l->node));
     }
     if (!is_quiet(l, now_ms) && now_ms < l->deadline_ms) {

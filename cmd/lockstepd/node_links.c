@@ -22,6 +22,10 @@ struct wire_hello {
 static_assert(sizeof(struct wire_hello) == 208, "wire format");
 
 static const char hello_magic[8] = "LOCKSTEP";
+/* Begins the refusal of a removed node, which acts on it. */
+#define REMOVED "removed: "
+/* A removed node's commands are taken for longer than it passes them on, so that all of them are answered. */
+#define DEPART_MS (2u * REPLICA_REMOVED_GRACE_MS)
 #define HELLO_VERSION 2u
 /* A frame holds one APPEND of one largest entry, or one forwarded command of that size. */
 #define FRAME_BYTES_MIN (80u * 1024 * 1024)
@@ -35,7 +39,10 @@ struct node_links {
     struct peers *peers;
     struct known_peer known[2 * REPLICA_SERVERS_MAX]; /* incarnations seen in this run */
     unsigned n_known;
-    uint64_t linked[2 * REPLICA_SERVERS_MAX]; /* whom we dial */
+    struct linked {
+        uint64_t id;
+        uint64_t until_ms;             /* a removed one, whose commands are still taken: until then; 0: a member */
+    } linked[2 * REPLICA_SERVERS_MAX]; /* whom we dial */
     unsigned n_linked;
     struct stranger {
         uint64_t id;
@@ -45,6 +52,8 @@ struct node_links {
                                        */
     unsigned n_strangers;
     bool listening;
+    bool departing; /* some of `linked` are removed ones, or this node is */
+    bool refused;   /* a member says that this node was removed */
     char why[160];
 };
 
@@ -125,6 +134,15 @@ static bool is_member(struct node_links *l, uint64_t id)
     return false;
 }
 
+/* A change that is not committed may yet be taken back: then nobody has been removed. */
+static bool removal_is_final(struct node_links *l)
+{
+    struct replica_info info;
+
+    replica_info(l->config.replica, &info);
+    return info.configuration_committed;
+}
+
 /* A server that is not in this log's configuration may have been added since: this node joins, or was away. */
 static bool may_be_member(struct node_links *l, uint64_t id)
 {
@@ -137,7 +155,7 @@ static bool may_be_member(struct node_links *l, uint64_t id)
 static bool is_linked(const struct node_links *l, uint64_t id)
 {
     for (unsigned i = 0; i < l->n_linked; i++) {
-        if (l->linked[i] == id) {
+        if (l->linked[i].id == id) {
             return true;
         }
     }
@@ -150,7 +168,7 @@ static void link_to(struct node_links *l, uint64_t id, const char *host, unsigne
         if (l->n_linked == sizeof l->linked / sizeof l->linked[0]) {
             return;
         }
-        l->linked[l->n_linked++] = id;
+        l->linked[l->n_linked++] = (struct linked){.id = id};
     }
     peers_add(l->peers, id, host, port);
 }
@@ -213,9 +231,10 @@ static uint64_t judge_cb(void *ctx, uint64_t expected_id, const void *hello, siz
     } else if (h.id == l->config.config->id) {
         *why = "it uses this node's own id: give every node its own";
     } else if (!is_member(l, h.id) && !may_be_member(l, h.id)) {
-        *why =
-            "it was removed from this cluster, or never belonged to it: its id is not used again, let it join under a "
-            "fresh one with an empty directory";
+        *why = removal_is_final(l) ? REMOVED
+                   "it was removed from this cluster, or never belonged to it: its id is not used again, let "
+                   "it join under a fresh one with an empty directory"
+                                   : "it is being removed from this cluster";
     } else if (memchr(h.address, 0, sizeof h.address) == NULL || h.peer_port > 65535) {
         *why = "its address is malformed";
     } else if (!incarnation_is_known(l, h.id, h.incarnation)) {
@@ -255,6 +274,16 @@ static void state_cb(void *ctx, uint64_t peer_id, bool connected)
     executor_peer_state(l->config.executor, peer_id, connected);
 }
 
+static void refused_cb(void *ctx, uint64_t peer_id, const char *why)
+{
+    struct node_links *l = ctx;
+
+    (void)peer_id;
+    if (strncmp(why, REMOVED, sizeof REMOVED - 1) == 0) {
+        l->refused = true; /* the links follow at the end of the turn */
+    }
+}
+
 static void log_cb(void *ctx, int level, const char *text)
 {
     struct node_links *l = ctx;
@@ -273,6 +302,7 @@ struct node_links *node_links_new(const struct node_links_config *config, const 
                               .judge = judge_cb,
                               .frame = frame_cb,
                               .state = state_cb,
+                              .refused = refused_cb,
                               .log = log_cb};
 
     *error = "out of memory";
@@ -317,24 +347,53 @@ struct node_links *node_links_new(const struct node_links_config *config, const 
     return l;
 }
 
-/* Removed servers lose their links; a link to somebody newer than this log stays. */
-static void drop_links(struct node_links *l, const struct replica_info *info)
+static void drop_link(struct node_links *l, unsigned i)
 {
-    for (unsigned i = 0; i < l->n_linked;) {
-        const uint64_t id = l->linked[i];
-        if (id >= info->next_id || is_member(l, id)) {
-            i++;
-            continue;
+    const uint64_t id = l->linked[i].id;
+
+    l->linked[i] = l->linked[--l->n_linked];
+    peers_remove(l->peers, id);
+    replica_peer_state(l->config.replica, id, false);
+    executor_peer_state(l->config.executor, id, false);
+    for (unsigned k = 0; k < l->n_known; k++) {
+        if (l->known[k].id == id) {
+            l->known[k] = l->known[--l->n_known];
+            break;
         }
-        l->linked[i] = l->linked[--l->n_linked];
-        peers_remove(l->peers, id);
-        replica_peer_state(l->config.replica, id, false);
-        executor_peer_state(l->config.executor, id, false);
-        for (unsigned k = 0; k < l->n_known; k++) {
-            if (l->known[k].id == id) {
-                l->known[k] = l->known[--l->n_known];
-                break;
-            }
+    }
+}
+
+/* Removed servers lose their links, but not at once: their clients' commands are still answered. A link to somebody
+ * newer than this log stays. */
+static void note_departed(struct node_links *l, const struct replica_info *info)
+{
+    for (unsigned i = 0; i < l->n_linked; i++) {
+        struct linked *linked = &l->linked[i];
+        if (linked->id >= info->next_id || is_member(l, linked->id)) {
+            linked->until_ms = 0; /* a change may have been taken back */
+        } else if (linked->until_ms == 0) {
+            linked->until_ms = uv_now(l->config.loop) + DEPART_MS;
+            l->departing = true;
+        }
+    }
+}
+
+/* A link that breaks is not dialled again, neither to a removed node nor by one. */
+static void drop_departed(struct node_links *l)
+{
+    const bool removed = replica_is_removed(l->config.replica);
+
+    l->departing = removed;
+    for (unsigned i = 0; i < l->n_linked;) {
+        const struct linked *linked = &l->linked[i];
+        if (linked->until_ms == 0 && !removed) {
+            i++;
+        } else if (!peers_connected(l->peers, linked->id) ||
+                   (linked->until_ms != 0 && uv_now(l->config.loop) >= linked->until_ms)) {
+            drop_link(l, i);
+        } else {
+            l->departing = true;
+            i++;
         }
     }
 }
@@ -347,10 +406,17 @@ void node_links_update(struct node_links *l, bool changed)
     if (l->peers == NULL) {
         return;
     }
-    for (unsigned i = 0; i < l->n_strangers; i++) {
+    for (unsigned i = 0; i < l->n_strangers && !replica_is_removed(l->config.replica); i++) {
         link_to(l, l->strangers[i].id, l->strangers[i].host, l->strangers[i].port);
     }
     l->n_strangers = 0;
+    if (l->refused) {
+        l->refused = false;
+        replica_set_removed(l->config.replica);
+    }
+    if (l->departing || replica_is_removed(l->config.replica)) {
+        drop_departed(l);
+    }
     if (!changed) {
         return;
     }
@@ -369,7 +435,7 @@ void node_links_update(struct node_links *l, bool changed)
             link_to(l, info.servers[i].id, host, port);
         }
     }
-    drop_links(l, &info);
+    note_departed(l, &info);
 }
 
 bool node_links_send(struct node_links *l, uint64_t peer, const struct iovec *pieces, unsigned n)

@@ -74,6 +74,11 @@ def expect_refuses_start(node, *words, timeout=15.0):
 # ------------------------------------------------------------------------------------------------------------------- load
 
 
+def leaves(error):
+    """The node says that it is stopping, or was removed: a client goes to another one."""
+    return "is stopping" in str(error) or "was removed" in str(error)
+
+
 class Writer(threading.Thread):
     """Appends unique, numbered tokens to keys of its own, one command at a time, each at whatever node it is connected to.
     What a key holds in the end must be: every acknowledged token exactly once and in order; a token with an unknown outcome
@@ -130,7 +135,7 @@ class Writer(threading.Thread):
             if error.code not in NOT_EXECUTED and error.code != "UNKNOWN":
                 raise
             time.sleep(0.002)
-            return True
+            return not leaves(error)
         except (OSError, EOFError):
             self.unknown.add(token)
             return False
@@ -147,6 +152,7 @@ class Reader(threading.Thread):
         self.load = load
         self.number = number
         self.reads = 0
+        self.errors = {}       # first word -> count
         self.failure = None
 
     def run(self):
@@ -183,6 +189,9 @@ class Reader(threading.Thread):
             value = client.call("GET", writer.key(last)) or b""
         except RespError as error:
             expect(error.code in NOT_EXECUTED or error.code == "UNKNOWN", "GET at %r: -%s", node, error)
+            if leaves(error):
+                raise EOFError from error
+            self.errors[error.code] = self.errors.get(error.code, 0) + 1
             return
         self.reads += 1
         expect(b";%d;" % last in b";" + value, "stale read at %r: token %d of %s was acknowledged before the GET was sent, "
@@ -248,6 +257,15 @@ class Load:
             if thread.failure is not None:
                 raise AssertionError("%s: %s: %s" % (thread.name, type(thread.failure).__name__, thread.failure))
 
+    @staticmethod
+    def errors(threads):
+        """What clients were told, by first word."""
+        total = {}
+        for thread in threads:
+            for code, count in thread.errors.items():
+                total[code] = total.get(code, 0) + count
+        return total
+
     def verify(self, node):
         """Compares what was acknowledged with what the node holds; returns a note."""
         self.stop()
@@ -255,10 +273,9 @@ class Load:
         with node.client(timeout=30.0) as client:
             for writer in self.writers:
                 self._verify_writer(client, writer)
-        errors = {}
-        for writer in self.writers:
-            for code, count in writer.errors.items():
-                errors[code] = errors.get(code, 0) + count
+        errors = self.errors(self.writers)
+        for code, count in self.errors(self.readers).items():
+            errors["GET -" + code] = count
         return "%d acknowledged, %d unknown, %d reads%s" % (
             sum(len(writer.acked) for writer in self.writers), sum(len(writer.unknown) for writer in self.writers),
             sum(reader.reads for reader in self.readers),

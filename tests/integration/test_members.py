@@ -2,10 +2,11 @@
 
 import os
 import subprocess
+import time
 from types import SimpleNamespace
 
 from cluster import ROOT, Cluster, Node, free_ports, release_ports, wait_for
-from harness import Load, expect, test
+from harness import Load, expect, expect_error, test
 
 LOCKSTEP = os.environ.get("LOCKSTEP") or os.path.join(os.path.dirname(
     os.environ.get("LOCKSTEPD") or os.path.join(ROOT, "build", "lockstepd")), "lockstep")
@@ -64,6 +65,9 @@ def rolling_replacement_under_load(options):
             ids = sorted(int(line.split()[0]) for line in member(cluster, "list").splitlines())
             expect(ids == [4, 5, 6], "members are %s", ids)
             notes = [load.verify(node) for node in cluster.nodes]
+            writes, reads = load.errors(load.writers), load.errors(load.readers)
+            expect("UNKNOWN" not in writes, "outcomes that could have been known: %s", notes[0])
+            expect(sum(writes.values()) <= 30 and not reads, "clients were refused too often: %s", notes[0])
         return notes[0]
     finally:
         release_ports(ports)
@@ -75,14 +79,26 @@ def removed_node_is_refused():
     ports = free_ports(2)
     try:
         with Cluster(3) as cluster:
-            add_node(cluster, Joiner(cluster, 4, ports))
             old = cluster.followers()[0]
+            argv = old.argv()  # as configured when the cluster began
+            add_node(cluster, Joiner(cluster, 4, ports))
+            if cluster.leader() is old:
+                old.call("LOCKSTEP", "TRANSFER")
             member(cluster, "remove", old.id)
             cluster.nodes.remove(old)
             term = cluster.wait_leader().status()["term"]
             old.stop()
+            old.argv = lambda flags=(): argv
             old.start()
-            wait_for(lambda: "its id is not used again" in cluster.leader().log_text(), what="the refusal in the log")
+            wait_for(lambda: old.status()["role"] == "removed", what="%r to learn that it was removed" % old)
+            wait_for(lambda: any("its id is not used again" in node.log_text() for node in cluster.nodes),
+                     what="the refusal in a member's log")
+            with old.client() as client:
+                started = time.monotonic()
+                expect("was removed" in expect_error(client, "CLUSTERDOWN", "SET", "k", "v"), "what its clients are told")
+                expect(time.monotonic() - started < 0.25, "and at once")
+            lines = old.log_text().count("was removed from the cluster")
+            expect(lines == 1, "the removed node says so %d times", lines)
             text = member(cluster, "add", old.id, "127.0.0.1:%d:%d" % (old.port, old.peer_port), code=1, wait=3)
             expect("never used again" in text, "the refusal says: %s", text)
             with cluster.leader().client() as client:
@@ -107,3 +123,5 @@ def refusals_are_explained():
                  what="the leader has noticed")
         expect("too few" in member(cluster, "remove", other.id, code=1, wait=3), "removing a voter that is needed")
         member(cluster, "remove", follower.id)
+        text = member(cluster, "add", follower.id, "127.0.0.1:%d:%d" % (follower.port, follower.peer_port), code=1, wait=3)
+        expect("never used again" in text, "an id of the first configuration is used again: %s", text)

@@ -27,13 +27,6 @@ class TimedLoad(Load):
         times = sorted(t for t in list(self.times) if begin - 1 <= t <= end + 1)
         return max((b - a for a, b in zip(times, times[1:]) if b >= begin and a <= end), default=float("inf"))
 
-    def errors(self):
-        total = {}
-        for writer in self.writers:
-            for code, count in writer.errors.items():
-                total[code] = total.get(code, 0) + count
-        return total
-
 
 class Pipeliner(threading.Thread):
     """Sends INCRs of a key of its own in pipelines to one node, and keeps every reply."""
@@ -105,7 +98,7 @@ def transfers_under_load(options):
             noise = load.longest_gap(quiet, time.monotonic())
         cluster.wait_converged()
         notes = [load.verify(node) for node in cluster.nodes]
-        expect_equal(load.errors(), {}, "errors during graceful transfers")
+        expect_equal(load.errors(load.writers), {}, "errors during graceful transfers")
     text = "no write for %.0f ms (median), %.0f to %.0f ms, of %d; %.0f ms without a transfer" % (
         1000 * statistics.median(gaps), 1000 * min(gaps), 1000 * max(gaps), len(gaps), 1000 * noise)
     if len(gaps) >= 10:  # a median of a few says little
@@ -150,7 +143,7 @@ def stopping_leader_hands_over(options):
                 leader.wait_up()
         cluster.wait_converged()
         notes = [load.verify(node) for node in cluster.nodes]
-        expect("UNKNOWN" not in load.errors(), "unknown outcomes: %r", load.errors())
+        expect("UNKNOWN" not in load.errors(load.writers), "unknown outcomes: %r", load.errors())
     return "no write for %s ms; %s" % (", ".join("%.0f" % (1000 * gap) for gap in gaps), notes[0])
 
 

@@ -266,6 +266,11 @@ static void expect_undisturbed(struct sim_cluster *cluster, uint64_t duration_us
     }
 }
 
+static bool knows_its_removal(struct sim_cluster *cluster, void *node)
+{
+    return replica_is_removed(cluster->nodes[*(const unsigned *)node].replica);
+}
+
 void sim_member_leader(struct sim_cluster *cluster)
 {
     const unsigned old = leader_of(cluster);
@@ -274,7 +279,9 @@ void sim_member_leader(struct sim_cluster *cluster)
         sim_world_violation(&cluster->world, "membership", "a leader took its own removal");
         return;
     }
+    unsigned removed = old;
     expect_removed(cluster, old, (old + 1) % 4);
+    sim_cluster_expect(cluster, knows_its_removal, &removed, 1 * SECOND, "membership", "a removed node is told so");
     expect_undisturbed(cluster, 6 * SECOND);
     sim_node_crash(&cluster->nodes[old]);
     sim_node_start(&cluster->nodes[old]);

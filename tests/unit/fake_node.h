@@ -301,6 +301,11 @@ uint64_t replica_leader(const struct replica *replica)
     (void)replica;
     return fake_leader;
 }
+bool replica_is_removed(const struct replica *replica)
+{
+    (void)replica;
+    return false;
+}
 uint64_t replica_term(const struct replica *replica)
 {
     (void)replica;

@@ -7,89 +7,8 @@
 #include "cmd/lockstepd/exec_args.h"
 #include "cmd/lockstepd/executor.h"
 #include "cmd/lockstepd/render.h"
+#include "tests/unit/executor_replica.h"
 #include "tests/unit/mem_env.h"
-
-/* --- The replica -----------------------------------------------------------------------------------------------------
- */
-
-#define PROPOSALS_MAX 16u
-#define TIMEOUT_MS 300u
-
-static struct {
-    uint64_t leader, term, applied, received, fresh_us;
-    bool local; /* reads are local */
-    enum replica_status propose;
-    struct {
-        void *data;
-        size_t len;
-        struct proposal *proposal;
-    } log[PROPOSALS_MAX];
-    unsigned first, n; /* in flight: [first, n) */
-    struct replica_read *read;
-} fake;
-
-uint64_t replica_leader(const struct replica *replica)
-{
-    (void)replica;
-    return fake.leader;
-}
-uint64_t replica_term(const struct replica *replica)
-{
-    (void)replica;
-    return fake.term;
-}
-bool replica_is_leader(const struct replica *replica)
-{
-    (void)replica;
-    return fake.leader == 1;
-}
-uint64_t replica_applied(const struct replica *replica)
-{
-    (void)replica;
-    return fake.applied;
-}
-uint64_t replica_cluster_time(struct replica *replica)
-{
-    (void)replica;
-    return 1000000;
-}
-enum replica_status replica_propose(struct replica *replica, void *data, size_t len, struct proposal *proposal)
-{
-    (void)replica;
-    if (fake.propose == REPLICA_OK) {
-        ck_assert_uint_lt(fake.n, PROPOSALS_MAX);
-        fake.log[fake.n].data = data;
-        fake.log[fake.n].len = len;
-        fake.log[fake.n++].proposal = proposal;
-    }
-    return fake.propose;
-}
-enum replica_status replica_read_start(struct replica *replica, struct replica_read *read)
-{
-    (void)replica;
-    if (fake.leader != 1) {
-        return REPLICA_NOT_LEADER;
-    }
-    ck_assert_ptr_null(fake.read);
-    fake.read = read;
-    return REPLICA_OK;
-}
-bool replica_read_local(struct replica *replica, uint64_t *received)
-{
-    (void)replica;
-    *received = fake.received;
-    return fake.local;
-}
-void replica_pull(struct replica *replica, uint64_t index)
-{
-    (void)replica;
-    (void)index;
-}
-uint64_t replica_fresh_us(struct replica *replica)
-{
-    (void)replica;
-    return fake.fresh_us;
-}
 
 /* --- The executor and what it sends ----------------------------------------------------------------------------------
  */
@@ -537,6 +456,22 @@ START_TEST(requests_wait_for_an_election_but_not_for_ever)
 }
 END_TEST
 
+START_TEST(a_removed_node_passes_on_then_refuses_at_once)
+{
+    set_leader(2, 7);
+    fake.removed = true;
+    struct test_request *first = submit("SET a 1");
+    turn();
+    assert_sent(0, 2, "SET a 1");
+    answer(0, 0, "+OK\r\n", 0);
+    assert_reply(first, "+OK");
+    set_leader(0, 7);
+    struct test_request *second = submit("SET a 2");
+    turn();
+    assert_reply(second, "-CLUSTERDOWN this node was removed");
+}
+END_TEST
+
 /* --- To and from other nodes --- */
 
 START_TEST(what_a_former_leader_declined_goes_to_the_next)
@@ -867,6 +802,7 @@ int main(void)
     tcase_add_test(tcase, a_batch_sealed_for_a_busy_log_goes_too);
     tcase_add_test(tcase, unconfirmed_reads_go_to_the_next_leader);
     tcase_add_test(tcase, requests_wait_for_an_election_but_not_for_ever);
+    tcase_add_test(tcase, a_removed_node_passes_on_then_refuses_at_once);
     tcase_add_test(tcase, what_a_former_leader_declined_goes_to_the_next);
     tcase_add_test(tcase, what_came_back_goes_before_what_was_held);
     tcase_add_test(tcase, a_former_leader_says_what_it_never_proposed);
