@@ -427,18 +427,28 @@ struct executor *executor_new(const struct executor_config *config)
     ex->config = *config;
     ex->tick_timer.data = ex;
     ex->tick_timer.cb = tick_timer_cb;
+    ex->gather_timer.data = ex;
+    ex->gather_timer.cb = exec_gather_timer_cb;
     ex->leaderless_us = config->env->ops->now_us(config->env);
     ex->forward = forward_new(ex);
     if (ex->forward == NULL) {
-        free(ex);
-        return NULL;
+        goto err_after_alloc;
     }
     if (config->env->ops->timer_init(config->env, &ex->tick_timer) != ENV_OK) {
-        forward_free(ex->forward);
-        free(ex);
-        return NULL;
+        goto err_after_forward;
+    }
+    if (config->env->ops->timer_init(config->env, &ex->gather_timer) != ENV_OK) {
+        goto err_after_tick;
     }
     return ex;
+
+err_after_tick:
+    config->env->ops->timer_fini(config->env, &ex->tick_timer);
+err_after_forward:
+    forward_free(ex->forward);
+err_after_alloc:
+    free(ex);
+    return NULL;
 }
 
 /* True if there was any. */
@@ -474,6 +484,7 @@ void executor_free(struct executor *ex)
         settle(ex); /* what was held behind requests that ended with the replica */
     }
     ex->config.env->ops->timer_fini(ex->config.env, &ex->tick_timer);
+    ex->config.env->ops->timer_fini(ex->config.env, &ex->gather_timer);
     forward_free(ex->forward);
     exec_view_fini(&ex->view);
     exec_view_fini(&ex->submit_view);

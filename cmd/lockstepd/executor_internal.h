@@ -7,8 +7,11 @@
 #include "cmd/lockstepd/executor.h"
 #include "consensus/env.h"
 
-/* Entries proposed and not yet applied: while they are written and committed the next one fills (group commit). */
-#define EXEC_ENTRIES_IN_FLIGHT 2u
+/* Entries proposed and not yet applied, at most. */
+#define EXEC_ENTRIES_IN_FLIGHT 4u
+/* While one is on its way the next one fills (group commit), unless that takes longer than this: then it is the disk or
+ * the network that is slow, not the processor, and waiting saves nothing. */
+#define EXEC_GATHER_US 500u
 
 /* What a client is told (DESIGN section 8). */
 #define EXEC_CLUSTERDOWN "CLUSTERDOWN no leader is known: not executed"
@@ -88,6 +91,9 @@ struct executor {
     struct exec_batch *queue, *queue_tail; /* full, wait to be proposed */
     uint64_t queue_bytes;                  /* of open and queue */
     unsigned in_flight;
+    uint64_t proposed_us; /* when the last one was */
+    struct env_timer gather_timer;
+    bool gather_armed;
     bool proposing;
     bool congested;
     bool stopping;
@@ -140,6 +146,7 @@ void exec_fail_later(struct executor *ex, struct exec_request *request, const ch
 void exec_write(struct executor *ex, struct exec_request *request, const struct exec_input *input);
 void exec_ride(struct exec_batch *batch, struct exec_request *request);
 void exec_propose(struct executor *ex);
+void exec_gather_timer_cb(struct env_timer *timer);
 void exec_tick(struct executor *ex);
 /* What was not proposed is for the next leader to execute. */
 void exec_batches_route_again(struct executor *ex);

@@ -183,6 +183,8 @@ static void turn_end_cb(uv_prepare_t *handle)
         if (node->links != NULL) {
             node_links_update(node->links, node->servers_changed);
             node->servers_changed = false;
+            /* Before the replies to clients: they take a system call each, and nobody waits for them to commit. */
+            node_links_flush(node->links);
         }
     }
 }

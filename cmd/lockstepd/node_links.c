@@ -443,6 +443,13 @@ bool node_links_send(struct node_links *l, uint64_t peer, const struct iovec *pi
     return l->peers != NULL && peers_send(l->peers, peer, pieces, n); /* NULL: closing, and the log still writes */
 }
 
+void node_links_flush(struct node_links *l)
+{
+    if (l->peers != NULL) {
+        peers_flush(l->peers);
+    }
+}
+
 void node_links_close(struct node_links *l, void (*closed)(void *ctx), void *ctx)
 {
     struct peers *peers = l->peers;

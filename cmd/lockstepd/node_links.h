@@ -27,6 +27,8 @@ struct node_links *node_links_new(const struct node_links_config *config, const 
  * links accordingly. */
 void node_links_update(struct node_links *links, bool changed);
 bool node_links_send(struct node_links *links, uint64_t peer, const struct iovec *pieces, unsigned n);
+/* Send what is queued now, instead of later in this phase of the loop. */
+void node_links_flush(struct node_links *links);
 /* `closed` is called when nothing is left on the loop; then free. */
 void node_links_close(struct node_links *links, void (*closed)(void *ctx), void *ctx);
 void node_links_free(struct node_links *links);
