@@ -273,6 +273,7 @@ enum replica_status replica_snapshot_take(struct replica *replica, struct replic
     __attribute__((warn_unused_result));
 /* Take back a request that has not fired; the snapshot itself goes on. */
 void replica_snapshot_cancel(struct replica *replica, struct replica_snapshot_request *request);
+bool replica_snapshot_is_taken(const struct replica *replica); /* one is under way */
 /* Change when snapshots are taken. */
 void replica_snapshot_configure(struct replica *replica, const struct replica_snapshot_config *config);
 

@@ -123,6 +123,11 @@ void replica_snapshot_cancel(struct replica *r, struct replica_snapshot_request 
     take_out(&r->take.requests, request);
 }
 
+bool replica_snapshot_is_taken(const struct replica *r)
+{
+    return r->take.state != TAKE_IDLE;
+}
+
 void replica_snapshot_configure(struct replica *r, const struct replica_snapshot_config *config)
 {
     r->config.snapshots = *config;

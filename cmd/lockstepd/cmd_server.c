@@ -335,6 +335,9 @@ static void run_status(struct call *call)
     json_address(&text, known ? self.host : owner->config->bind, known ? self.port : owner->config->port);
     status_reads(&text, &info, &stats);
     buffer_printf(&text, ",\"change_pending\":%s", info.configuration_committed ? "false" : "true");
+    buffer_printf(&text, ",\"loading\":%s,\"snapshot\":{\"index\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"taking\":%s}",
+                  replica_is_loading(node_replica(owner->node)) ? "true" : "false", info.snapshot.index,
+                  info.snapshot.file_bytes, info.snapshot_taking ? "true" : "false");
     buffer_printf(&text, ",\"members\":[");
     for (unsigned i = 0; i < n; i++) {
         buffer_printf(&text, i > 0 ? "," : "");
@@ -357,6 +360,9 @@ static const struct command lockstep_subcommands[] = {
      NULL},
     {"member", -3, ADMIN_FLAGS, "server", REDIS_VERSION, "Change who belongs to the cluster, or list it", "O(1)",
      "ADD|PROMOTE|DEMOTE|REMOVE|ADDRESS|LIST [id] [host:port[:peerport]]", run_lockstep_member, NULL},
+    {"snapshot", -3, ADMIN_FLAGS, "server", REDIS_VERSION,
+     "Take a snapshot of this node's content; answered with index, term and bytes once it is on stable storage", "O(N)",
+     "TAKE", snapshot_run, NULL},
     {"join", 2, FAST_FLAGS, "server", REDIS_VERSION, "What a node has to know to join this cluster", "O(1)", "",
      run_lockstep_join, NULL},
     {.name = NULL},

@@ -128,15 +128,42 @@ static void section_memory(const struct facts *f)
     buffer_printf(f->out, "mem_allocator:libc\r\nactive_defrag_running:0\r\nlazyfree_pending_objects:0\r\n");
 }
 
+static void persistence_loading(const struct facts *f)
+{
+    struct replica_loading_info l;
+    struct timespec now;
+    if (!replica_is_loading(node_replica(f->owner->node))) {
+        return;
+    }
+    replica_loading_info(node_replica(f->owner->node), &l);
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    const uint64_t left = l.bytes_total > l.bytes ? l.bytes_total - l.bytes : 0;
+    const uint64_t rate = l.elapsed_us > 0 ? l.bytes * 1000 / (l.elapsed_us / 1000 + 1) : 0; /* per second */
+    buffer_printf(f->out, "loading_start_time:%lld\r\nloading_total_bytes:%" PRIu64 "\r\n",
+                  (long long)now.tv_sec - (long long)(l.elapsed_us / 1000000), l.bytes_total);
+    buffer_printf(f->out, "loading_loaded_bytes:%" PRIu64 "\r\nloading_loaded_perc:%.2f\r\n", l.bytes,
+                  l.bytes_total > 0 ? 100.0 * (double)l.bytes / (double)l.bytes_total : 0.0);
+    buffer_printf(f->out, "loading_eta_seconds:%" PRIu64 "\r\nloading_keys:%" PRIu64 "\r\n", rate > 0 ? left / rate : 1,
+                  l.keys);
+    buffer_printf(f->out, "loading_total_keys:%" PRIu64 "\r\n", l.keys_total);
+}
+
 /* The log is always on, each write synced: what Redis calls AOF with appendfsync always. */
 static void section_persistence(const struct facts *f)
 {
-    buffer_printf(f->out,
-                  "loading:0\r\nasync_loading:0\r\nrdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:0\r\n");
-    buffer_printf(f->out, "rdb_last_bgsave_status:ok\r\naof_enabled:1\r\naof_rewrite_in_progress:0\r\n");
+    const struct replica_info *r = &f->replica;
+    buffer_printf(f->out, "loading:%d\r\nasync_loading:0\r\nrdb_changes_since_last_save:%" PRIu64 "\r\n",
+                  replica_is_loading(node_replica(f->owner->node)) ? 1 : 0,
+                  r->applied > r->snapshot.index ? r->applied - r->snapshot.index : 0);
+    buffer_printf(f->out, "rdb_bgsave_in_progress:%d\r\nrdb_last_save_time:%" PRIu64 "\r\n", r->snapshot_taking ? 1 : 0,
+                  r->snapshot.time_ms / 1000);
+    buffer_printf(f->out, "rdb_last_bgsave_status:ok\r\nrdb_last_bgsave_time_sec:%" PRId64 "\r\n",
+                  r->snapshot_us > 0 ? (int64_t)(r->snapshot_us / 1000000) : -1);
+    buffer_printf(f->out, "aof_enabled:1\r\naof_rewrite_in_progress:0\r\n");
     buffer_printf(f->out,
                   "aof_last_bgrewrite_status:ok\r\naof_last_write_status:ok\r\naof_current_size:%" PRIu64 "\r\n",
                   f->replica.wal_disk_bytes);
+    persistence_loading(f);
 }
 
 static void section_stats(const struct facts *f)
@@ -295,6 +322,27 @@ static void lockstep_reads(const struct facts *f)
                   n->reads_confirmed, n->reads_riding, r->read_rounds);
 }
 
+static void lockstep_snapshots(const struct facts *f)
+{
+    const struct replica_info *r = &f->replica;
+    struct timespec now;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    const uint64_t now_s = (uint64_t)now.tv_sec;
+    const uint64_t at_s = r->snapshot.time_ms / 1000;
+    buffer_printf(f->out, "snapshot_index:%" PRIu64 "\r\nsnapshot_term:%" PRIu64 "\r\nsnapshot_bytes:%" PRIu64 "\r\n",
+                  r->snapshot.index, r->snapshot.term, r->snapshot.file_bytes);
+    buffer_printf(f->out, "snapshot_age_s:%" PRIu64 "\r\nsnapshot_last_us:%" PRIu64 "\r\n",
+                  r->snapshot.index > 0 && now_s > at_s ? now_s - at_s : 0, r->snapshot_us);
+    buffer_printf(f->out, "snapshot_in_progress:%d\r\nsnapshot_written_bytes:%" PRIu64 "\r\n",
+                  r->snapshot_taking ? 1 : 0, r->snapshot_bytes_written);
+    buffer_printf(f->out, "snapshots_taken:%" PRIu64 "\r\nsnapshots_failed:%" PRIu64 "\r\n", r->snapshots_taken,
+                  r->snapshots_failed);
+    buffer_printf(f->out, "snapshot_slice_max_us:%" PRIu64 "\r\nsnapshot_stall_max_us:%" PRIu64 "\r\n",
+                  r->snapshot_slice_max_us, f->node.snapshot_stall_max_us);
+    buffer_printf(f->out, "snapshot_stall_max_cpu_us:%" PRIu64 "\r\n", f->node.snapshot_stall_max_cpu_us);
+    buffer_printf(f->out, "log_bytes_since_snapshot:%" PRIu64 "\r\n", r->log_bytes_since);
+}
+
 static void section_lockstep(const struct facts *f)
 {
     const struct node_stats *n = &f->node;
@@ -316,6 +364,7 @@ static void section_lockstep(const struct facts *f)
                   n->loop_stall_max_us);
     buffer_printf(f->out, "loop_stall_max_cpu_us:%" PRIu64 "\r\n", n->loop_stall_max_cpu_us);
     buffer_printf(f->out, "loop_stalls_over_10ms:%" PRIu64 "\r\n", n->loop_stalls_over_10ms);
+    lockstep_snapshots(f);
     lockstep_peers(f);
 }
 

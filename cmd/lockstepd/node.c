@@ -45,6 +45,7 @@ struct node {
     uint64_t start_ms;
     uint64_t turn_us, idle_us, cpu_us; /* at the last turn end */
     uint64_t stall_last_us, stall_max_us, stall_max_cpu_us, stalls;
+    uint64_t snapshot_stall_max_us, snapshot_stall_max_cpu_us;
 };
 
 void node_log(struct node *node, int level, const char *format, ...)
@@ -145,6 +146,11 @@ static uint64_t thread_cpu_us(void)
     return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
+static uint64_t max_of(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 /* How long this turn kept the loop busy: elapsed time less the time spent waiting in poll; and how much of that the
  * thread ran, since on a crowded machine the rest is the scheduler's. */
 static void measure_turn(struct node *node)
@@ -158,12 +164,12 @@ static void measure_turn(struct node *node)
     if (node->turn_us != 0) {
         const uint64_t busy = elapsed > idle ? elapsed - idle : 0;
         node->stall_last_us = busy;
-        if (cpu_us - node->cpu_us > node->stall_max_cpu_us) {
-            node->stall_max_cpu_us = cpu_us - node->cpu_us;
+        node->stall_max_cpu_us = max_of(node->stall_max_cpu_us, cpu_us - node->cpu_us);
+        if (replica_snapshot_is_taken(node->replica)) {
+            node->snapshot_stall_max_us = max_of(node->snapshot_stall_max_us, busy);
+            node->snapshot_stall_max_cpu_us = max_of(node->snapshot_stall_max_cpu_us, cpu_us - node->cpu_us);
         }
-        if (busy > node->stall_max_us) {
-            node->stall_max_us = busy;
-        }
+        node->stall_max_us = max_of(node->stall_max_us, busy);
         node->stalls += busy > STALL_US;
     }
     node->turn_us = now_us;
@@ -240,6 +246,16 @@ static void format_address(char *out, size_t capacity, const char *host, unsigne
     (void)snprintf(out, capacity, v6 ? "[%s]:%u,[%s]:%u" : "%s:%u,%s:%u", host, peer_port, host, port);
 }
 
+static struct replica_snapshot_config snapshot_config(const struct config *c)
+{
+    return (struct replica_snapshot_config){
+        .log_bytes = c->snapshot_log_bytes,
+        .age_s = c->snapshot_age_s,
+        .rate = c->snapshot_rate,
+        .keep_bytes = c->log_keep_bytes,
+    };
+}
+
 static int open_replica(struct node *node)
 {
     const struct config *c = node->config;
@@ -286,6 +302,7 @@ static int open_replica(struct node *node)
                                 .tail_bytes_max = c->log_tail_bytes,
                                 .segment_bytes = c->wal_segment_bytes,
                                 .space_reserve_bytes = c->space_reserve_bytes,
+                                .snapshots = snapshot_config(c),
                                 .fsm = &node->fsm,
                                 .changed = changed_cb,
                                 .servers_changed = servers_changed_cb,
@@ -564,7 +581,10 @@ struct config *node_config(struct node *node)
 
 void node_config_changed(struct node *node)
 {
+    const struct replica_snapshot_config snapshots = snapshot_config(node->config);
+
     executor_set_maxmemory(node->executor, node->config->maxmemory);
+    replica_snapshot_configure(node->replica, &snapshots);
 }
 
 const uint8_t *node_cluster_uuid(struct node *node)
@@ -597,6 +617,8 @@ void node_stats(struct node *node, struct node_stats *stats)
                                  .loop_stall_max_us = node->stall_max_us,
                                  .loop_stall_max_cpu_us = node->stall_max_cpu_us,
                                  .loop_stalls_over_10ms = node->stalls,
+                                 .snapshot_stall_max_us = node->snapshot_stall_max_us,
+                                 .snapshot_stall_max_cpu_us = node->snapshot_stall_max_cpu_us,
                                  .unknown_outcomes = es.unknown,
                                  .tryagain = es.tryagain};
 }
@@ -606,5 +628,7 @@ void node_stats_reset(struct node *node)
     executor_stats_reset(node->executor);
     node->stall_max_us = 0;
     node->stall_max_cpu_us = 0;
+    node->snapshot_stall_max_us = 0;
+    node->snapshot_stall_max_cpu_us = 0;
     node->stalls = 0;
 }

@@ -54,6 +54,7 @@ struct node_stats {
     uint64_t reads_local, reads_waited, reads_confirmed, reads_riding, reads_session, reads_stale, reads_too_stale;
     uint64_t loop_stall_max_cpu_us; /* the same, of CPU time: without the scheduler's share */
     uint64_t loop_stall_last_us, loop_stall_max_us, loop_stalls_over_10ms; /* time a loop turn took beyond waiting */
+    uint64_t snapshot_stall_max_us, snapshot_stall_max_cpu_us; /* of turns in which a snapshot was being taken */
     uint64_t unknown_outcomes, tryagain;
 };
 void node_stats(struct node *node, struct node_stats *stats);

@@ -382,7 +382,25 @@ static bool session_subcommand_ok(struct session *s, const struct command_entry 
     return store_command_check(entry->store, argv, argc, &render.reply);
 }
 
-/* Everything but the straight path: unknown commands, local ones, transactions, muted replies, redirection. */
+/* Redis's rule: what does not need the data is answered while they are loaded. */
+static bool session_may_run(struct session *s, const struct command_entry *entry, const struct iovec *argv,
+                            unsigned argc)
+{
+    const struct command *command = entry->local;
+    if (s->owner->loading) {
+        s->owner->loading = replica_is_loading(node_replica(s->owner->node));
+    }
+    if (!s->owner->loading) {
+        return true;
+    }
+    if (command != NULL && command->run == NULL && argc > 1) {
+        const struct command *sub = command_find_sub(command, argv[1]);
+        return sub == NULL || (sub->flags & COMMAND_LOADING) != 0; /* an unknown one, or HELP */
+    }
+    return command != NULL && (command->flags & COMMAND_LOADING) != 0;
+}
+
+/* Everything but the straight path: loading, unknown commands, local ones, transactions, muted replies, redirection. */
 static void session_route(struct session *s, const struct command_entry *entry, const struct iovec *argv, unsigned argc,
                           struct resp_buffer *out)
 {
@@ -394,6 +412,10 @@ static void session_route(struct session *s, const struct command_entry *entry, 
         } else {
             reply_wrong_arity(out, entry->name);
         }
+        multi_abort(s);
+    } else if (!session_may_run(s, entry, argv, argc)) {
+        static const char loading[] = "LOADING Redis is loading the dataset in memory";
+        resp_write_error(out, loading, sizeof loading - 1);
         multi_abort(s);
     } else if (!session_subcommand_ok(s, entry, argv, argc, out)) {
         multi_abort(s);
@@ -443,7 +465,7 @@ static bool session_request(void *data, struct conn *conn, const struct iovec *a
     s->last_ms = uv_now(owner->loop);
     s->last = entry;
     owner->commands_processed++;
-    if (entry != NULL && entry->local == NULL && !s->slow && !owner->config->redirect &&
+    if (entry != NULL && entry->local == NULL && !s->slow && !owner->config->redirect && !owner->loading &&
         command_arity_ok(entry->arity, argc)) {
         session_submit(s, entry, argv, argc);
     } else {
@@ -489,6 +511,7 @@ static void session_closed(void *data, struct conn *conn, const char *why)
     }
     wait_forget(s);
     transfer_forget(s);
+    snapshot_forget(s);
     if (s->prev != NULL) {
         s->prev->next = s->next;
     } else {
@@ -623,6 +646,7 @@ void sessions_attach(struct sessions *sessions, struct node *node, uv_loop_t *lo
     sessions->config = node_config(node);
     sessions->loop = loop;
     sessions->ops_sampled_ms = uv_now(loop);
+    sessions->loading = replica_is_loading(node_replica(node));
     (void)uv_timer_init(loop, &sessions->cron);
     (void)uv_timer_init(loop, &sessions->wait_timer);
     sessions->cron.data = sessions;

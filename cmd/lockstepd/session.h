@@ -25,6 +25,7 @@
 #define SESSION_NAME_MAX 1024u /* bytes of a client's name */
 
 struct multi;
+struct snapshot_wait;
 
 enum session_pause {
     SESSION_PAUSE_CONGESTED = 1u << 0, /* the executor is */
@@ -33,7 +34,8 @@ enum session_pause {
     SESSION_PAUSE_WAIT = 1u << 3,      /* WAIT has not been answered */
     SESSION_PAUSE_CLOSING = 1u << 4,   /* QUIT: nothing further is read */
     SESSION_PAUSE_REPORT = 1u << 5,    /* READMODE has not been answered */
-    SESSION_PAUSE_TRANSFER = 1u << 6   /* LOCKSTEP TRANSFER has not been answered */
+    SESSION_PAUSE_TRANSFER = 1u << 6,  /* LOCKSTEP TRANSFER has not been answered */
+    SESSION_PAUSE_SNAPSHOT = 1u << 7   /* LOCKSTEP SNAPSHOT TAKE has not been answered */
 };
 
 enum session_reply_mode { SESSION_REPLY_ON, SESSION_REPLY_OFF, SESSION_REPLY_SKIP };
@@ -62,8 +64,9 @@ struct session {
     bool in_multi;
     bool slow; /* in_multi, or replies are off: not the straight path */
     bool no_evict, no_touch, readonly;
-    bool report_mute, transfer_mute; /* READMODE, LOCKSTEP TRANSFER that waits came while replies are off */
-    uint64_t transfer_asked;         /* to which node, 0: any */
+    bool report_mute, transfer_mute;     /* READMODE, LOCKSTEP TRANSFER that waits came while replies are off */
+    uint64_t transfer_asked;             /* to which node, 0: any */
+    struct snapshot_wait *snapshot_wait; /* NULL: it waits for none */
     enum session_reply_mode reply_mode;
     size_t waiting_bytes; /* in the `after` of all pending ones */
     struct multi *multi;  /* queued commands and watched keys; NULL if there never were any */
@@ -95,6 +98,7 @@ struct sessions {
     struct pending *spare;
     unsigned n_spare;
     unsigned count;
+    bool loading;                                 /* as of the last request: the node may be done with it */
     struct store_reply discard;                   /* where muted replies go */
     struct resp_buffer scratch;                   /* the same for local commands */
     const struct store_command *revision_command; /* what WATCH reads with */
@@ -162,6 +166,10 @@ void readmode_set(struct session *session, const struct read_mode *mode);
 /* cmd_transfer.c */
 void transfer_run(struct call *call);          /* LOCKSTEP TRANSFER */
 void transfer_forget(struct session *session); /* the connection closes */
+
+/* cmd_snapshot.c */
+void snapshot_run(struct call *call);          /* LOCKSTEP SNAPSHOT */
+void snapshot_forget(struct session *session); /* the connection closes */
 
 /* cmd_server.c */
 void wait_forget(struct session *session); /* the connection closes: a WAIT under way is dropped */

@@ -311,6 +311,34 @@ uint64_t replica_term(const struct replica *replica)
     (void)replica;
     return fake_term;
 }
+static bool fake_loading;
+static struct replica_snapshot_request *fake_snapshot_request;
+static enum replica_status fake_snapshot_status;
+bool replica_is_loading(const struct replica *replica)
+{
+    (void)replica;
+    return fake_loading;
+}
+void replica_loading_info(const struct replica *replica, struct replica_loading_info *info)
+{
+    (void)replica;
+    *info = (struct replica_loading_info){
+        .bytes = 500, .bytes_total = 2000, .keys = 7, .keys_total = 30, .elapsed_us = 1000000};
+}
+enum replica_status replica_snapshot_take(struct replica *replica, struct replica_snapshot_request *request)
+{
+    (void)replica;
+    if (fake_snapshot_status == REPLICA_OK) {
+        fake_snapshot_request = request;
+    }
+    return fake_snapshot_status;
+}
+void replica_snapshot_cancel(struct replica *replica, struct replica_snapshot_request *request)
+{
+    (void)replica;
+    ck_assert_ptr_eq(request, fake_snapshot_request);
+    fake_snapshot_request = NULL;
+}
 enum replica_status replica_transfer(struct replica *replica, uint64_t id)
 {
     (void)replica;
