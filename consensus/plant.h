@@ -18,7 +18,8 @@ enum plant {
     PLANT_LOST_TRUNCATE,        /* a completed write is reported for entries that were replaced while it ran */
     PLANT_LOST_EXPIRY,          /* the cluster time of a node that was restarted stands still (jepsen/) */
     PLANT_CHANGE_ROLLBACK,      /* a rolled-back change takes the committed one before it along */
-    PLANT_TWO_CHANGES           /* a change is proposed before the one before it is committed */
+    PLANT_TWO_CHANGES,          /* a change is proposed before the one before it is committed */
+    PLANT_INSTALL_UNSYNCED      /* a snapshot from another node is installed before it is on stable storage */
 };
 
 #ifdef LOCKSTEP_PLANT

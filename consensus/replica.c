@@ -17,8 +17,10 @@
  * 7. Capacity: the core's threshold stays 0; the driver refuses client writes at its own reserve (replica_propose).
  * 8. Messages: entries are filled in when sent (replica_send.c); raft_timeout() is honoured with time read afresh.
  * 9. Snapshots: RAFT_SNAPSHOT is reported for a durable file, at an index that is persisted here, with the
- * configuration at that index; the log is dropped no further than the core was told (replica_snapshot.c). A start from
- * a snapshot gives the core its configuration, and entries from at most the one behind it on (replica_open.c).
+ *    configuration at that index; the log is dropped no further than the core was told (replica_snapshot.c). A start
+ *    from a snapshot gives the core its configuration, and entries from at most the one behind it on (replica_open.c).
+ *    RAFT_INSTALL_SNAPSHOT is delivered for a complete, verified, synced file only, whose content is loaded, and is
+ *    completed by RAFT_PERSISTED_SNAPSHOT before any other event (replica_install.c).
  * 10. raft_step is never entered from inside the handling of another step's callbacks: settle() loops instead. */
 #include "consensus/replica.h"
 
@@ -369,6 +371,9 @@ static bool handle_update(struct replica *r, const struct raft_update *update, e
         grant_drop(&r->grant);
         r->fresh_next_us = 0;
     }
+    if (update->flags & RAFT_UPDATE_SNAPSHOT) {
+        replica_install_update(r, &update->snapshot.metadata);
+    }
     if (update->flags & RAFT_UPDATE_ENTRIES) {
         if (!handle_entries(r, update, source)) {
             return false;
@@ -444,6 +449,10 @@ void replica_settle(struct replica *r)
     r->settling = true;
     do {
         r->settle_again = false;
+        if (!r->dead) {
+            replica_fetch_settle(r);
+            replica_install_settle(r);
+        }
         if (!r->dead && replica_leads(r) && r->term_start_index == 0) {
             submit_barrier(r);
         }

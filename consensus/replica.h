@@ -140,9 +140,10 @@ struct replica_server {
 struct replica_snapshot_config {
     /* Once the log since the last snapshot is larger than this, and than that snapshot's file; 0: not for its size. */
     uint64_t log_bytes;
-    uint32_t age_s;      /* once the last one is older than this, if anything was applied since; 0: not for its age */
-    uint64_t rate;       /* bytes of content per second, 0: as fast as it goes */
-    uint64_t keep_bytes; /* of the log before a snapshot, kept for followers that are behind */
+    uint32_t age_s; /* once the last one is older than this, if anything was applied since; 0: not for its age */
+    uint64_t rate;  /* bytes of content per second, 0: as fast as it goes */
+    uint64_t transfer_rate; /* bytes per second sent to other nodes, to all of them together; 0: no limit */
+    uint64_t keep_bytes;    /* of the log before a snapshot, kept for followers that are behind */
 };
 
 struct replica_config {
@@ -325,6 +326,15 @@ struct replica_info {
     uint64_t snapshot_slice_max_us;  /* longest work for a snapshot in one loop turn */
     uint64_t snapshots_taken, snapshots_failed;
     uint64_t log_bytes_since; /* applied since the newest snapshot */
+    /* Snapshots from node to node. */
+    unsigned snapshot_sends;       /* peers that one is being sent to, or that catch up after one */
+    const char *snapshot_fetch;    /* "none", or how far the one from another node has got */
+    uint64_t snapshot_fetch_index; /* of the one being fetched or installed ... */
+    uint64_t snapshot_fetch_bytes, snapshot_fetch_total; /* ... bytes of its file that are here, and of all of it */
+    uint64_t snapshot_installs, snapshot_resumed;        /* installed; transfers that went on after a break */
+    uint64_t snapshot_bytes_sent, snapshot_bytes_received;
+    uint64_t snapshot_bytes_again; /* received in vain: they were here already, or something before them was missing */
+    uint64_t snapshot_install_us;  /* how long the last switch took */
     uint64_t starts;
     uint64_t next_id;             /* lowest id that was never used */
     uint64_t configuration_index; /* log index of `servers` ... */

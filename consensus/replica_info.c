@@ -133,6 +133,7 @@ void replica_info(struct replica *r, struct replica_info *info)
     };
     replica_lease_info(r, now_us, info);
     replica_snapshot_info(r, info);
+    replica_transfer_info(r, info);
     for (unsigned i = 0; i < r->n_servers; i++) {
         info->servers[i] = r->servers[i];
         peer_info(r, now_us, r->servers[i].id, &info->peers[i]);

@@ -12,6 +12,7 @@
 #include "consensus/plant.h"
 #include "consensus/replica.h"
 #include "consensus/replica_load.h"
+#include "consensus/replica_transfer.h"
 #include "consensus/slots.h"
 #include "consensus/snapshot.h"
 #include "consensus/wal.h"
@@ -38,7 +39,6 @@ struct replica_peer {
     char address[REPLICA_ADDRESS_MAX + 1];
     bool voter;
     bool connected;
-    bool told_behind;    /* logged that it needs a snapshot */
     uint64_t connection; /* newest incoming connection; frames of older ones are dropped */
 
     /* Entries [want_next, want_last] are to be sent in order; empty when next > last. */
@@ -164,6 +164,11 @@ struct replica {
     struct replica_load *load; /* at start */
     uint64_t load_told_us;
     bool loading;
+
+    /* From node to node: replica_transfer.h. */
+    struct shipping shipping;
+    struct fetch fetch;
+    struct install install;
 
     struct env_timer timer;
     struct cluster_clock clock;
@@ -321,6 +326,9 @@ void replica_snapshot_info(const struct replica *r, struct replica_info *info);
 void replica_send_heartbeat(struct replica *r, struct replica_peer *peer, uint64_t prev_index);
 void replica_send_core(struct replica *r, const struct raft_message *message);
 bool replica_send(struct replica *r, struct replica_peer *peer, const struct message *message);
+/* ... followed by the message's data, which is padded. */
+bool replica_send_data(struct replica *r, struct replica_peer *peer, const struct message *message, const void *data,
+                       uint32_t len);
 void replica_peer_forget(struct replica_peer *peer); /* drop what was to be sent */
 uint64_t replica_stamp(struct replica *r);
 
@@ -328,6 +336,10 @@ uint64_t replica_stamp(struct replica *r);
 void replica_apply_more(struct replica *r);
 uint64_t replica_digest_at(const struct replica *r, uint64_t index, bool *known);
 void replica_check_digest(struct replica *r, const struct replica_peer *peer, uint64_t index, uint64_t digest);
+
+/* replica_recv.c */
+/* Are these settings of a configuration the ones that this node runs with? */
+bool replica_same_settings(const struct replica *r, const struct configuration_settings *settings);
 
 /* replica_read.c */
 /* The stamp that a majority of voters, this one included, has echoed or passed; UINT64_MAX for a sole voter. */

@@ -383,6 +383,9 @@ static enum replica_status open_core(struct replica *r, const char **error)
     raft_set_pre_vote(&r->core, true);
     raft_set_election_timeout(&r->core, r->config.election_timeout_ms);
     raft_set_heartbeat_timeout(&r->core, r->config.heartbeat_ms);
+    /* While it waits for one snapshot and another one is taken, it ignores what the peer says until this is over. What
+     * it asks for again is not sent again (replica_ship.c). */
+    raft_set_install_snapshot_timeout(&r->core, r->config.election_timeout_ms);
     raft_set_max_inflight_entries(&r->core, REPLICA_ENTRIES_IN_FLIGHT);
     return REPLICA_OK;
 }
@@ -411,6 +414,34 @@ enum replica_status replica_open_log(struct replica *r, const char **error)
     return REPLICA_OK;
 }
 
+/* All or none. */
+static bool open_timers(struct replica *r)
+{
+    struct env *env = r->env;
+
+    if (env->ops->timer_init(env, &r->timer) != ENV_OK) {
+        return false;
+    }
+    if (env->ops->timer_init(env, &r->lease_timer) != ENV_OK) {
+        goto err_after_timer;
+    }
+    if (!replica_ship_init(r)) {
+        goto err_after_lease_timer;
+    }
+    if (!replica_fetch_init(r)) {
+        goto err_after_ship;
+    }
+    return true;
+
+err_after_ship:
+    replica_ship_fini(r);
+err_after_lease_timer:
+    env->ops->timer_fini(env, &r->lease_timer);
+err_after_timer:
+    env->ops->timer_fini(env, &r->timer);
+    return false;
+}
+
 enum replica_status replica_open(struct env *env, const struct replica_config *config, struct replica **replica,
                                  const char **error)
 {
@@ -428,12 +459,7 @@ enum replica_status replica_open(struct env *env, const struct replica_config *c
     r->lease_timer.cb = replica_lease_timer_cb;
     r->lease_timer_at = UINT64_MAX;
     log_tail_init(&r->tail, 1);
-    if (env->ops->timer_init(env, &r->timer) != ENV_OK) {
-        free(r);
-        return replica_open_fail(error, REPLICA_NO_MEMORY, "out of memory");
-    }
-    if (env->ops->timer_init(env, &r->lease_timer) != ENV_OK) {
-        env->ops->timer_fini(env, &r->timer);
+    if (!open_timers(r)) {
         free(r);
         return replica_open_fail(error, REPLICA_NO_MEMORY, "out of memory");
     }
@@ -473,6 +499,9 @@ void replica_close(struct replica *r)
         replica_reads_fail(r);
     }
     r->dead = true;
+    replica_install_fini(r);
+    replica_fetch_fini(r);
+    replica_ship_fini(r);
     replica_restore_close(r);
     replica_snapshot_close(r);
     r->env->ops->timer_fini(r->env, &r->timer);

@@ -163,7 +163,7 @@ static void refuse_append(struct replica *r, struct replica_peer *peer, const st
     (void)replica_send(r, peer, &out);
 }
 
-static bool same_settings(const struct replica *r, const struct configuration_settings *s)
+bool replica_same_settings(const struct replica *r, const struct configuration_settings *s)
 {
     return s->election_timeout_ms == r->config.election_timeout_ms && s->heartbeat_ms == r->config.heartbeat_ms &&
            s->rho_ppm == r->config.rho_ppm && s->feature_level <= CONFIGURATION_FEATURE_LEVEL;
@@ -210,7 +210,7 @@ static void receive_append(struct replica *r, struct replica_peer *peer, struct 
             n = i;
             break;
         }
-        if (entries[i].type == WAL_CHANGE && !same_settings(r, &settings)) {
+        if (entries[i].type == WAL_CHANGE && !replica_same_settings(r, &settings)) {
             replica_log(r, 0,
                         "the cluster of node %llu runs with election-timeout %u, heartbeat %u and clock-rate-error "
                         "%u: leases are only safe if all nodes agree; start this node with the cluster's values",
@@ -388,6 +388,32 @@ static void receive_echo(struct replica *r, struct replica_peer *peer, const str
     }
 }
 
+/* --- Snapshots ---------------------------------------------------------------------------------------------------- */
+
+static void receive_snapshot(struct replica *r, struct replica_peer *peer, const struct message *m)
+{
+    switch (m->type) {
+    case MESSAGE_SNAPSHOT_OFFER:
+        replica_fetch_offered(r, peer, m);
+        break;
+    case MESSAGE_SNAPSHOT_ASK:
+        replica_ship_asked(r, peer, &m->snapshot_ask);
+        break;
+    case MESSAGE_SNAPSHOT_PIECE:
+        replica_fetch_piece(r, peer, &m->snapshot_piece);
+        break;
+    case MESSAGE_SNAPSHOT_DONE:
+        replica_ship_done(r, peer, &m->snapshot_done);
+        break;
+    case MESSAGE_SNAPSHOT_REFUSED:
+        replica_fetch_refused(r, peer, &m->snapshot_refused);
+        replica_ship_refused(r, peer, &m->snapshot_refused);
+        break;
+    default:
+        break;
+    }
+}
+
 /* --- Dispatch ----------------------------------------------------------------------------------------------------- */
 
 /* A server that is not in this log's newest configuration may have been added since: this node may be joining, or have
@@ -448,7 +474,8 @@ bool replica_receive(struct replica *r, uint64_t from, uint64_t connection, cons
         replica_removed_receive(r, peer->id, m.removed.index);
         break;
     default:
-        break; /* snapshots don't travel yet */
+        receive_snapshot(r, peer, &m);
+        break;
     }
     if (!r->dead) {
         replica_settle(r);
@@ -497,6 +524,8 @@ void replica_peer_state(struct replica *r, uint64_t id, bool connected)
     if (!connected) {
         replica_peer_forget(peer);
         replica_removed_unlinked(r, id);
+    } else if (r->started && !r->dead) {
+        replica_fetch_connected(r, peer);
     }
     if (!connected && was_connected && !r->dead && r->started && r->is_voter && r->core.state == RAFT_FOLLOWER &&
         replica_current_leader(r) == id) {

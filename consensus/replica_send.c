@@ -37,6 +37,18 @@ bool replica_send(struct replica *r, struct replica_peer *peer, const struct mes
     return send_pieces(r, peer, &piece, 1);
 }
 
+bool replica_send_data(struct replica *r, struct replica_peer *peer, const struct message *message, const void *data,
+                       uint32_t len)
+{
+    static const uint8_t zeros[8];
+    uint8_t head[MESSAGE_HEAD_MAX];
+    const struct iovec pieces[] = {{head, message_encode(message, head)},
+                                   {(void *)(uintptr_t)data, len},
+                                   {(void *)(uintptr_t)zeros, message_padded(len) - len}};
+
+    return send_pieces(r, peer, pieces, 3);
+}
+
 /* An echo is asked for when a read waits for one, and at least every half heartbeat: clocks and digests ride on it. */
 static uint64_t stamp_for(struct replica *r, struct replica_peer *peer, uint64_t now_us, unsigned n_entries)
 {
@@ -267,11 +279,7 @@ void replica_send_core(struct replica *r, const struct raft_message *m)
         out.timeout_now = (struct message_timeout_now){m->timeout_now.last_log_index, m->timeout_now.last_log_term};
         break;
     case RAFT_INSTALL_SNAPSHOT:
-        if (!peer->told_behind) {
-            peer->told_behind = true;
-            replica_log(r, 1, "node %llu needs entries that the log does not hold any more: it has to join again",
-                        m->server_id);
-        }
+        replica_ship_offer(r, peer);
         return;
     }
     (void)replica_send(r, peer, &out);

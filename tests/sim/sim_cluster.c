@@ -50,6 +50,7 @@ static void draw_snapshots(struct sim_cluster *cluster, struct replica_snapshot_
 {
     static const uint64_t sizes[] = {0, 4u << 10, 16u << 10, 64u << 10, 256u << 10};
     static const uint64_t rates[] = {0, 0, 256u << 10, 4u << 20};
+    static const uint64_t transfers[] = {0, 0, 32u << 10, 1u << 20};
     static const uint64_t keeps[] = {0, 16u << 10, 256u << 10};
     struct sim_random random = sim_random_fork(&cluster->random, 7);
 
@@ -57,9 +58,7 @@ static void draw_snapshots(struct sim_cluster *cluster, struct replica_snapshot_
     config->age_s = sim_random_chance(&random, 200000) ? 2 : 0;
     config->rate = pick(&random, rates, 4);
     config->keep_bytes = pick(&random, keeps, 3);
-    if (cluster->n_nodes > 1) {
-        config->keep_bytes = UINT64_MAX; /* nobody is ever too far behind */
-    }
+    config->transfer_rate = pick(&random, transfers, 4);
 }
 
 static void draw_config(struct sim_cluster *cluster, struct sim_node_config *config)

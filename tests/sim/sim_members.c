@@ -1,5 +1,7 @@
 #include "tests/sim/sim_members.h"
 
+#include "tests/sim/sim_install.h"
+
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -141,7 +143,7 @@ unsigned sim_members_at_first(const struct sim_scenario *scenario)
         unsigned n;
     } table[] = {
         {sim_member_add, 3}, {sim_member_rolling, 3}, {sim_member_away, 3},   {sim_member_rollback, 5},
-        {sim_member_two, 3}, {sim_member_one, 1},     {sim_member_grants, 1},
+        {sim_member_two, 3}, {sim_member_one, 1},     {sim_member_grants, 1}, {sim_install_join, 3},
     };
 
     for (unsigned i = 0; i < sizeof table / sizeof table[0]; i++) {

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "tests/sim/sim_install.h"
 #include "tests/sim/sim_members.h"
 
 #define MS 1000u
@@ -681,6 +682,13 @@ const struct sim_scenario sim_scenarios[] = {
     {"member-two", "changes are proposed one right after the other, while the leader is cut off", 8, sim_member_two},
     {"member-grants", "a lone voter restarts while a learner holds its grant", 2, sim_member_grants},
     {"member-one", "from one node to three and back", 3, sim_member_one},
+    {"install", "a follower was away for longer than the log reaches back: it gets a snapshot", 3, sim_install_plain},
+    {"install-resume", "links break during a snapshot's transfer: it goes on where it was", 3, sim_install_resume},
+    {"install-leader", "leadership moves during a snapshot's transfer: it goes on where it was", 3, sim_install_leader},
+    {"install-sender", "the node that sends a snapshot is cut off: another one sends its own", 3, sim_install_sender},
+    {"install-crash", "crashes at any point of a snapshot's transfer and installation", 3, sim_install_crash},
+    {"install-synced", "the power fails right after an installation", 3, sim_install_synced},
+    {"install-join", "a new node joins, far behind the log", 4, sim_install_join},
     {0},
 };
 

@@ -1,0 +1,360 @@
+#include "tests/sim/sim_install.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MS 1000u
+#define SECOND 1000000u
+#define VALUE_BYTES 20000u
+/* One piece holds a block of 64 KiB, which does not compress. */
+#define PIECE_BYTES (66u << 10)
+
+static void require(struct sim_cluster *cluster, bool holds, const char *what)
+{
+    if (!holds) {
+        sim_world_violation(&cluster->world, "scenario", "%s", what);
+    }
+}
+
+static unsigned leader_of(struct sim_cluster *cluster)
+{
+    return sim_cluster_expect(cluster, sim_cluster_has_leader, NULL, 5 * SECOND, "liveness", "a leader is elected")
+               ? (unsigned)sim_cluster_leader(cluster)
+               : 0;
+}
+
+/* --- Content ---------------------------------------------------------------------------------------------------------
+ */
+
+struct filler {
+    struct sim_request request;
+    char key[24];
+    char value[VALUE_BYTES];
+    bool done;
+};
+
+static void filled_cb(struct sim_request *request, enum sim_result result)
+{
+    struct filler *filler = request->data;
+
+    (void)result;
+    filler->done = true;
+}
+
+static bool is_filled(struct sim_cluster *cluster, void *filler)
+{
+    (void)cluster;
+    return ((struct filler *)filler)->done;
+}
+
+/* Write `n` keys of 20 kB that don't compress. */
+static void fill(struct sim_cluster *cluster, unsigned n)
+{
+    static struct filler filler;
+    static unsigned number;
+
+    for (unsigned i = 0; i < n && !cluster->world.violated; i++) {
+        memset(&filler, 0, sizeof filler);
+        for (size_t at = 0; at < sizeof filler.value; at++) {
+            filler.value[at] = (char)sim_random_below(&cluster->random, 256);
+        }
+        snprintf(filler.key, sizeof filler.key, "fill:%u", number++ % 200);
+        sim_reply_init(&filler.request.reply);
+        filler.request.data = &filler;
+        filler.request.done = filled_cb;
+        filler.request.argc = 3;
+        filler.request.argv[0] = (struct iovec){(void *)(uintptr_t) "SET", 3};
+        filler.request.argv[1] = (struct iovec){filler.key, strlen(filler.key)};
+        filler.request.argv[2] = (struct iovec){filler.value, sizeof filler.value};
+        sim_node_request(&cluster->nodes[leader_of(cluster)], &filler.request);
+        sim_cluster_expect(cluster, is_filled, &filler, 10 * SECOND, "liveness", "a write ends");
+        if (filler.done) {
+            sim_reply_fini(&filler.request.reply);
+        }
+    }
+}
+
+struct taking {
+    struct replica_snapshot_request request;
+    bool done;
+    enum replica_status status;
+};
+
+static void taken_cb(struct replica_snapshot_request *request, enum replica_status status,
+                     const struct replica_snapshot_info *info)
+{
+    struct taking *taking = request->data;
+
+    (void)info;
+    taking->done = true;
+    taking->status = status;
+}
+
+static bool is_taken(struct sim_cluster *cluster, void *taking)
+{
+    (void)cluster;
+    return ((struct taking *)taking)->done;
+}
+
+/* A node takes a snapshot, and drops the log before it. */
+static void take(struct sim_cluster *cluster, unsigned node)
+{
+    static struct taking taking;
+
+    memset(&taking, 0, sizeof taking);
+    taking.request = (struct replica_snapshot_request){.data = &taking, .cb = taken_cb};
+    if (cluster->nodes[node].state != SIM_NODE_UP ||
+        replica_snapshot_take(cluster->nodes[node].replica, &taking.request) != REPLICA_OK) {
+        require(cluster, cluster->world.violated, "a snapshot can be taken");
+        return;
+    }
+    sim_cluster_expect(cluster, is_taken, &taking, 20 * SECOND, "liveness", "a snapshot is taken");
+    require(cluster, taking.status == REPLICA_OK, "taking a snapshot succeeds");
+}
+
+/* Only on demand; `rate` bytes per second between nodes. */
+static void configure(struct sim_cluster *cluster, uint64_t rate)
+{
+    const struct replica_snapshot_config config = {.keep_bytes = 8u << 10, .transfer_rate = rate};
+
+    for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        cluster->nodes[i].config.replica.snapshots = config;
+        if (cluster->nodes[i].state == SIM_NODE_UP) {
+            replica_snapshot_configure(cluster->nodes[i].replica, &config);
+        }
+    }
+}
+
+/* --- Progress --------------------------------------------------------------------------------------------------------
+ */
+
+struct watch {
+    unsigned node;
+    uint64_t bytes, installs;
+};
+
+static struct replica_info info_of(const struct sim_cluster *cluster, unsigned node)
+{
+    struct replica_info info = {0};
+
+    if (cluster->nodes[node].state == SIM_NODE_UP) {
+        replica_info(cluster->nodes[node].replica, &info);
+    }
+    return info;
+}
+
+static bool has_received(struct sim_cluster *cluster, void *watch)
+{
+    const struct watch *w = watch;
+
+    return info_of(cluster, w->node).snapshot_bytes_received >= w->bytes;
+}
+
+static bool has_installed(struct sim_cluster *cluster, void *watch)
+{
+    const struct watch *w = watch;
+
+    return info_of(cluster, w->node).snapshot_installs >= w->installs;
+}
+
+static void expect_received(struct sim_cluster *cluster, unsigned node, uint64_t bytes)
+{
+    struct watch watch = {.node = node, .bytes = bytes};
+
+    sim_cluster_expect(cluster, has_received, &watch, 20 * SECOND, "liveness", "pieces of a snapshot arrive");
+}
+
+static void expect_installed(struct sim_cluster *cluster, unsigned node)
+{
+    struct watch watch = {.node = node, .installs = 1};
+
+    sim_cluster_expect(cluster, has_installed, &watch, 60 * SECOND, "liveness", "a snapshot is installed");
+}
+
+/* A follower is away until the log no longer reaches back to it; then it starts. */
+static unsigned leave_behind(struct sim_cluster *cluster)
+{
+    unsigned follower = (leader_of(cluster) + 1) % cluster->n_nodes;
+
+    sim_node_crash(&cluster->nodes[follower]);
+    fill(cluster, 60);
+    for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        if (i != follower) {
+            take(cluster, i);
+        }
+    }
+    if (!cluster->world.violated) {
+        sim_node_start(&cluster->nodes[follower]);
+    }
+    return follower;
+}
+
+/* Nothing came twice but what was under way when something broke. */
+static void require_resumed(struct sim_cluster *cluster, unsigned node, uint64_t resumed)
+{
+    const struct replica_info info = info_of(cluster, node);
+
+    if (cluster->world.violated) {
+        return;
+    }
+    sim_world_log(&cluster->world,
+                  "node %u: %" PRIu64 " bytes, %" PRIu64 " of them again, of %" PRIu64 "; resumed %" PRIu64, node + 1,
+                  info.snapshot_bytes_received, info.snapshot_bytes_again, info.snapshot.file_bytes,
+                  info.snapshot_resumed);
+    require(cluster, info.snapshot_installs == 1, "one snapshot is installed");
+    require(cluster, info.snapshot_resumed >= resumed, "the transfer goes on after each break");
+    require(cluster, info.snapshot_bytes_received <= info.snapshot.file_bytes, "no piece is taken twice");
+    require(cluster, info.snapshot_bytes_again <= (resumed + 1) * 4 * PIECE_BYTES,
+            "what was received is not sent again");
+}
+
+/* --- Scenarios -------------------------------------------------------------------------------------------------------
+ */
+
+void sim_install_plain(struct sim_cluster *cluster)
+{
+    configure(cluster, 0);
+    for (unsigned round = 0; round < 3 && !cluster->world.violated; round++) {
+        expect_installed(cluster, leave_behind(cluster));
+        sim_cluster_run(cluster, 1 * SECOND);
+    }
+}
+
+void sim_install_resume(struct sim_cluster *cluster)
+{
+    configure(cluster, 400000);
+    unsigned follower = leave_behind(cluster);
+
+    for (unsigned round = 0; round < 3 && !cluster->world.violated; round++) {
+        unsigned leader = leader_of(cluster);
+
+        expect_received(cluster, follower, (round + 1) * 200000);
+        if (round == 2) { /* so long that both ends notice */
+            sim_cluster_isolate(cluster, follower, true, true);
+            sim_cluster_run(cluster, 5 * SECOND);
+            sim_cluster_isolate(cluster, follower, false, false);
+        } else {
+            sim_net_break(&cluster->net, leader, follower);
+            sim_net_break(&cluster->net, follower, leader);
+        }
+    }
+    expect_installed(cluster, follower);
+    require_resumed(cluster, follower, 3);
+}
+
+/* Leadership moves while a snapshot is under way: the former leader goes on sending it, and the new one, which has a
+ * snapshot of its own, keeps its log from there on. */
+void sim_install_leader(struct sim_cluster *cluster)
+{
+    configure(cluster, 400000);
+    unsigned follower = leave_behind(cluster);
+    unsigned old = leader_of(cluster);
+
+    expect_received(cluster, follower, 300000);
+    sim_node_transfer(&cluster->nodes[old], 6 - (old + 1) - (follower + 1));
+    sim_cluster_run(cluster, 2 * SECOND);
+    require(cluster, leader_of(cluster) != old, "another node leads");
+    fill(cluster, 20);
+    take(cluster, leader_of(cluster));
+    expect_installed(cluster, follower);
+    require_resumed(cluster, follower, 0);
+}
+
+static bool leads(struct sim_cluster *cluster, void *node)
+{
+    return sim_node_leads(&cluster->nodes[*(const unsigned *)node]);
+}
+
+/* The node that sends is gone for good: another one's snapshot is fetched from its beginning. */
+void sim_install_sender(struct sim_cluster *cluster)
+{
+    configure(cluster, 300000);
+    unsigned follower = leave_behind(cluster);
+    unsigned old = leader_of(cluster);
+    unsigned third = 3 - old - follower;
+    struct watch watch = {.node = follower, .installs = 1};
+
+    expect_received(cluster, follower, 300000);
+    sim_cluster_isolate(cluster, old, true, true);
+    sim_cluster_expect(cluster, has_installed, &watch, 10 * SECOND, "liveness", "another snapshot is installed");
+    sim_cluster_expect(cluster, leads, &third, 5 * SECOND, "liveness", "the others can commit");
+    sim_cluster_isolate(cluster, old, false, false);
+    sim_cluster_run(cluster, 2 * SECOND);
+}
+
+/* Crashes at any point of a transfer and of the installation. */
+void sim_install_crash(struct sim_cluster *cluster)
+{
+    configure(cluster, 2000000);
+    unsigned follower = leave_behind(cluster);
+
+    for (unsigned round = 0; round < 20 && !cluster->world.violated; round++) {
+        struct sim_node *node = &cluster->nodes[follower];
+
+        if (round % 4 == 3) {
+            struct watch watch = {.node = follower, .bytes = sim_random_below(&cluster->random, 400000)};
+            sim_cluster_run_until(cluster, has_received, &watch, 2 * SECOND);
+            sim_cluster_run(cluster, sim_random_below(&cluster->random, 30 * MS));
+        } else {
+            sim_cluster_run(cluster, sim_random_below(&cluster->random, 900 * MS));
+        }
+        if (node->state == SIM_NODE_UP && round % 2 == 0) {
+            node->env.fuse = (uint32_t)sim_random_range(&cluster->random, 1, 60);
+            sim_cluster_run(cluster, 40 * MS);
+        }
+        sim_node_crash(node);
+        sim_cluster_restart_later(cluster, follower, 20 * MS);
+        if (round % 8 == 7) {
+            sim_cluster_run(cluster, 4 * SECOND);
+            follower = leave_behind(cluster);
+        }
+        sim_cluster_run(cluster, 100 * MS);
+    }
+}
+
+/* The power fails right after an installation: everything that the node has said it has is still there. */
+void sim_install_synced(struct sim_cluster *cluster)
+{
+    configure(cluster, 0);
+    for (unsigned round = 0; round < 6 && !cluster->world.violated; round++) {
+        unsigned follower = leave_behind(cluster);
+
+        expect_installed(cluster, follower);
+        if (!cluster->world.violated) {
+            sim_cluster_run(cluster, sim_random_below(&cluster->random, 20 * MS));
+            sim_node_crash(&cluster->nodes[follower]);
+            sim_node_start(&cluster->nodes[follower]);
+        }
+        sim_cluster_expect(cluster, sim_cluster_has_leader, NULL, 5 * SECOND, "liveness", "a leader is elected");
+        sim_cluster_run(cluster, 2 * SECOND);
+    }
+}
+
+static bool is_promoted(struct sim_cluster *cluster, void *unused)
+{
+    const int leader = sim_cluster_leader(cluster);
+
+    (void)unused;
+    return leader >= 0 &&
+           sim_node_change(&cluster->nodes[leader], REPLICA_PROMOTE, cluster->n_nodes, NULL) == REPLICA_OK;
+}
+
+/* A new node joins a cluster whose log has long lost its beginning. */
+void sim_install_join(struct sim_cluster *cluster)
+{
+    unsigned node = cluster->n_nodes - 1;
+
+    configure(cluster, 1000000);
+    fill(cluster, 60);
+    for (unsigned i = 0; i < node; i++) {
+        take(cluster, i);
+    }
+    require(cluster,
+            sim_node_change(&cluster->nodes[leader_of(cluster)], REPLICA_ADD_LEARNER, node + 1, "node4") == REPLICA_OK,
+            "a learner is added");
+    expect_installed(cluster, node);
+    sim_cluster_expect(cluster, is_promoted, NULL, 20 * SECOND, "membership",
+                       "a learner that has caught up is promoted");
+    sim_cluster_run(cluster, 2 * SECOND);
+}
