@@ -19,6 +19,7 @@ enum plant {
     PLANT_LOST_EXPIRY,          /* the cluster time of a node that was restarted stands still (jepsen/) */
     PLANT_CHANGE_ROLLBACK,      /* a rolled-back change takes the committed one before it along */
     PLANT_TWO_CHANGES,          /* a change is proposed before the one before it is committed */
+    PLANT_PRE_VOTE_TERM,        /* a refused pre-vote does not tell the candidate the voter's term */
     PLANT_INSTALL_UNSYNCED      /* a snapshot from another node is installed before it is on stable storage */
 };
 

@@ -13,7 +13,8 @@
  * RAFT_START, so that a crash can't yield two logs of one term; it never gets RAFT_TIMEOUT as a follower.
  * 5. Barrier. If an update makes us leader and no entry of our term is in the log, settle() submits RAFT_BARRIER.
  *    Nothing is proposed or confirmed before an entry of the own term is applied.
- * 6. Pre-vote on; seeded from the env; vote results are dropped unless candidate (replica_recv.c).
+ * 6. Pre-vote on; seeded from the env; vote results are dropped unless candidate, and the refusal of a pre-vote names
+ *    the voter's term (replica_recv.c, replica_send.c).
  * 7. Capacity: the core's threshold stays 0; the driver refuses client writes at its own reserve (replica_propose).
  * 8. Messages: entries are filled in when sent (replica_send.c); raft_timeout() is honoured with time read afresh.
  * 9. Snapshots: RAFT_SNAPSHOT is reported for a durable file, at an index that is persisted here, with the

@@ -269,6 +269,11 @@ void replica_send_core(struct replica *r, const struct raft_message *m)
     case RAFT_REQUEST_VOTE_RESULT:
         out.type = MESSAGE_VOTE_RESULT;
         out.term = m->request_vote_result.term;
+        /* In the core's answer a refused pre-vote names the term of the request. If this node's is later, the candidate
+         * has to learn it: with the better log it is the one that must lead. */
+        if (!m->request_vote_result.vote_granted && !PLANT(PLANT_PRE_VOTE_TERM)) {
+            out.term = r->core.current_term;
+        }
         out.vote_result =
             (struct message_vote_result){m->request_vote_result.vote_granted, m->request_vote_result.pre_vote,
                                          m->request_vote_result.features, m->request_vote_result.capacity};

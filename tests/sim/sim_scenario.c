@@ -340,6 +340,36 @@ static void double_vote(struct sim_cluster *cluster)
     }
 }
 
+static bool is_in_term(struct sim_cluster *cluster, unsigned node, uint64_t term)
+{
+    return cluster->nodes[node].state == SIM_NODE_UP && replica_term(cluster->nodes[node].replica) >= term;
+}
+
+/* Of two nodes that are left, one has the later term, since it stood twice, lost its voter and was restarted, and the
+ * other the better log. Neither would ever lead if the second did not learn the term from the first one's refusal. */
+static void pre_vote_term(struct sim_cluster *cluster)
+{
+    unsigned old = leader_of(cluster);
+    unsigned a = (old + 1) % 3, b = (old + 2) % 3;
+    const uint64_t term = replica_term(cluster->nodes[old].replica) + 1;
+    const uint64_t until_us = cluster->world.now_us + 5 * SECOND;
+
+    sim_cluster_isolate(cluster, old, true, true);
+    while (!is_in_term(cluster, a, term) && !is_in_term(cluster, b, term) && !cluster->world.violated &&
+           sim_world_step(&cluster->world, until_us)) {
+    }
+    require(cluster, is_in_term(cluster, a, term) != is_in_term(cluster, b, term), "one of two stands");
+    const unsigned stood = is_in_term(cluster, a, term) ? a : b;
+    sim_node_crash(&cluster->nodes[stood == a ? b : a]);
+    sim_cluster_run(cluster, 800 * MS);
+    require(cluster, is_in_term(cluster, stood, term + 1), "it stands again");
+    sim_node_crash(&cluster->nodes[stood]);
+    sim_node_start(&cluster->nodes[stood]);
+    sim_cluster_run(cluster, 1 * SECOND);
+    sim_cluster_isolate(cluster, old, false, false);
+    expect_write(cluster, 5 * SECOND, "the two that are left elect a leader");
+}
+
 static void pair_block(struct sim_cluster *cluster, unsigned a, unsigned b, bool blocked)
 {
     sim_net_block(&cluster->net, a, b, blocked);
@@ -657,6 +687,7 @@ const struct sim_scenario sim_scenarios[] = {
     {"isolated-tail", "an isolated leader's uncommitted tail is replaced when it returns", 5, isolated_tail},
     {"elections", "many elections in a row", 5, elections},
     {"double-vote", "a voter crashes after its vote and meets a candidate of the same term", 3, double_vote},
+    {"pre-vote-term", "the node with the better log has the earlier term", 3, pre_vote_term},
     {"stale-read", "an isolated old leader must not answer reads", 3, stale_read},
     {"replaced-in-flight", "a tail is replaced while the disk still writes it, and the write must not count", 5,
      replaced_in_flight},
