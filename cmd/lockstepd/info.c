@@ -343,6 +343,18 @@ static void lockstep_snapshots(const struct facts *f)
     buffer_printf(f->out, "log_bytes_since_snapshot:%" PRIu64 "\r\n", r->log_bytes_since);
 }
 
+static void lockstep_loop(const struct facts *f)
+{
+    const struct loop_figures *l = &f->node.loop;
+
+    buffer_printf(f->out, "loop_stall_last_us:%" PRIu64 "\r\nloop_stall_max_us:%" PRIu64 "\r\n", l->last, l->max);
+    buffer_printf(f->out, "loop_stall_max_own_us:%" PRIu64 "\r\nloop_stall_max_cpu_us:%" PRIu64 "\r\n", l->max_own,
+                  l->max_cpu);
+    buffer_printf(f->out, "loop_stalls_over_10ms:%" PRIu64 "\r\nloop_stalls_own_over_10ms:%" PRIu64 "\r\n",
+                  l->over_10ms, l->own_over_10ms);
+    buffer_printf(f->out, "loop_core_wait_us:%" PRIu64 "\r\n", l->core_wait);
+}
+
 static void section_lockstep(const struct facts *f)
 {
     const struct node_stats *n = &f->node;
@@ -360,10 +372,7 @@ static void section_lockstep(const struct facts *f)
     lockstep_reads(f);
     buffer_printf(f->out, "replica_reads_confirmed:%" PRIu64 "\r\n", f->replica.reads_confirmed);
     buffer_printf(f->out, "unknown_outcomes:%" PRIu64 "\r\ntryagain:%" PRIu64 "\r\n", n->unknown_outcomes, n->tryagain);
-    buffer_printf(f->out, "loop_stall_last_us:%" PRIu64 "\r\nloop_stall_max_us:%" PRIu64 "\r\n", n->loop_stall_last_us,
-                  n->loop_stall_max_us);
-    buffer_printf(f->out, "loop_stall_max_cpu_us:%" PRIu64 "\r\n", n->loop_stall_max_cpu_us);
-    buffer_printf(f->out, "loop_stalls_over_10ms:%" PRIu64 "\r\n", n->loop_stalls_over_10ms);
+    lockstep_loop(f);
     lockstep_snapshots(f);
     lockstep_peers(f);
 }

@@ -13,15 +13,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <xxhash.h>
 
 #include "cmd/lockstepd/fsm_snapshot.h"
 #include "cmd/lockstepd/log.h"
 #include "cmd/lockstepd/node_links.h"
 #include "consensus/env_uv.h"
-
-#define STALL_US 10000u
 
 struct node {
     uv_loop_t *loop;
@@ -43,9 +40,8 @@ struct node {
     unsigned handles; /* of turn_end and cron: open */
     bool stopping, servers_changed;
     uint64_t start_ms;
-    uint64_t turn_us, idle_us, cpu_us; /* at the last turn end */
-    uint64_t stall_last_us, stall_max_us, stall_max_cpu_us, stalls;
-    uint64_t snapshot_stall_max_us, snapshot_stall_max_cpu_us;
+    struct loop_watch watch;
+    struct loop_figures snapshot_turns; /* those in which a snapshot was being taken */
 };
 
 void node_log(struct node *node, int level, const char *format, ...)
@@ -138,50 +134,11 @@ static void relieved_cb(void *ctx)
     node->sessions.relieved(node->sessions.ctx);
 }
 
-static uint64_t thread_cpu_us(void)
-{
-    struct timespec t;
-
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
-
-static uint64_t max_of(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
-/* How long this turn kept the loop busy: elapsed time less the time spent waiting in poll; and how much of that the
- * thread ran, since on a crowded machine the rest is the scheduler's. */
-static void measure_turn(struct node *node)
-{
-    const uint64_t now_us = uv_hrtime() / 1000;
-    const uint64_t idle_us = uv_metrics_idle_time(node->loop) / 1000;
-    const uint64_t cpu_us = thread_cpu_us();
-    const uint64_t elapsed = now_us - node->turn_us;
-    const uint64_t idle = idle_us - node->idle_us;
-
-    if (node->turn_us != 0) {
-        const uint64_t busy = elapsed > idle ? elapsed - idle : 0;
-        node->stall_last_us = busy;
-        node->stall_max_cpu_us = max_of(node->stall_max_cpu_us, cpu_us - node->cpu_us);
-        if (replica_snapshot_is_taken(node->replica)) {
-            node->snapshot_stall_max_us = max_of(node->snapshot_stall_max_us, busy);
-            node->snapshot_stall_max_cpu_us = max_of(node->snapshot_stall_max_cpu_us, cpu_us - node->cpu_us);
-        }
-        node->stall_max_us = max_of(node->stall_max_us, busy);
-        node->stalls += busy > STALL_US;
-    }
-    node->turn_us = now_us;
-    node->idle_us = idle_us;
-    node->cpu_us = cpu_us;
-}
-
 static void turn_end_cb(uv_prepare_t *handle)
 {
     struct node *node = handle->data;
 
-    measure_turn(node);
+    loop_watch_turn(&node->watch, replica_snapshot_is_taken(node->replica) ? &node->snapshot_turns : NULL);
     if (!node->stopping) {
         executor_turn_end(node->executor);
         replica_turn_end(node->replica);
@@ -200,6 +157,7 @@ static void cron_cb(uv_timer_t *handle)
     struct node *node = handle->data;
 
     (void)store_tidy(node->store); /* the turn itself is the other point */
+    loop_watch_tick(&node->watch);
 }
 
 /* --- Starting -------------------------------------------------------------------------------------------------------
@@ -446,7 +404,7 @@ int node_start(uv_loop_t *loop, struct config *config, const struct node_session
     node->sessions = *sessions;
     node->log = config->log;
     node->start_ms = uv_now(loop);
-    (void)uv_loop_configure(loop, UV_METRICS_IDLE_TIME);
+    loop_watch_init(&node->watch, loop);
     derive_cluster(node);
     rc = open_env(node);
     if (rc == 0) {
@@ -548,6 +506,7 @@ void node_free(struct node *node)
     if (node->links != NULL) {
         node_links_free(node->links);
     }
+    loop_watch_fini(&node->watch);
     free(node);
 }
 
@@ -613,12 +572,9 @@ void node_stats(struct node *node, struct node_stats *stats)
                                  .reads_too_stale = es.reads_too_stale,
                                  .reads_confirmed = es.reads_confirmed,
                                  .reads_riding = es.reads_riding,
-                                 .loop_stall_last_us = node->stall_last_us,
-                                 .loop_stall_max_us = node->stall_max_us,
-                                 .loop_stall_max_cpu_us = node->stall_max_cpu_us,
-                                 .loop_stalls_over_10ms = node->stalls,
-                                 .snapshot_stall_max_us = node->snapshot_stall_max_us,
-                                 .snapshot_stall_max_cpu_us = node->snapshot_stall_max_cpu_us,
+                                 .loop = node->watch.figures,
+                                 .snapshot_stall_max_us = node->snapshot_turns.max,
+                                 .snapshot_stall_max_cpu_us = node->snapshot_turns.max_cpu,
                                  .unknown_outcomes = es.unknown,
                                  .tryagain = es.tryagain};
 }
@@ -626,9 +582,6 @@ void node_stats(struct node *node, struct node_stats *stats)
 void node_stats_reset(struct node *node)
 {
     executor_stats_reset(node->executor);
-    node->stall_max_us = 0;
-    node->stall_max_cpu_us = 0;
-    node->snapshot_stall_max_us = 0;
-    node->snapshot_stall_max_cpu_us = 0;
-    node->stalls = 0;
+    loop_watch_reset(&node->watch);
+    node->snapshot_turns = (struct loop_figures){0};
 }

@@ -7,6 +7,7 @@
 
 #include "cmd/lockstepd/config.h"
 #include "cmd/lockstepd/executor.h"
+#include "cmd/lockstepd/loop_watch.h"
 #include "consensus/replica.h"
 #include "net/server.h"
 #include "store/store.h"
@@ -52,8 +53,7 @@ struct node_stats {
     /* Reads by how they were answered: at once from memory, after a wait for an entry, by ReadIndex, behind a write of
      * their session, by session or stale mode; and those refused as too stale. */
     uint64_t reads_local, reads_waited, reads_confirmed, reads_riding, reads_session, reads_stale, reads_too_stale;
-    uint64_t loop_stall_max_cpu_us; /* the same, of CPU time: without the scheduler's share */
-    uint64_t loop_stall_last_us, loop_stall_max_us, loop_stalls_over_10ms; /* time a loop turn took beyond waiting */
+    struct loop_figures loop;
     uint64_t snapshot_stall_max_us, snapshot_stall_max_cpu_us; /* of turns in which a snapshot was being taken */
     uint64_t unknown_outcomes, tryagain;
 };

@@ -1,5 +1,8 @@
 """Scenario "stall": a follower is stopped for a while under write load. Shown: the leader's loop never stalls, its memory
-stays bounded, no request fails, and the follower catches up when it returns."""
+stays bounded, no request fails, and the follower catches up when it returns.
+
+What counts as a stall is what a turn of the loop ran or was blocked by. Three nodes and the load share this machine, so
+turns also wait for a core; that is shown beside it."""
 
 import json
 import os
@@ -57,11 +60,14 @@ def run(args, say):
             bench.kill()
         info = leader.info()
         still_leads = leader.status()["role"] == "leader"
-    stall_ms = float(info["loop_stall_max_us"]) / 1000
+    stall_ms, with_wait_ms, cpu_ms, core_wait_ms = (
+        float(info[name]) / 1000
+        for name in ("loop_stall_max_own_us", "loop_stall_max_us", "loop_stall_max_cpu_us", "loop_core_wait_us"))
     growth_mib = max(readings) - before_mib
     checks = [
-        ("longest loop stall of the leader %.1f ms (at most %d)" % (stall_ms, LOOP_STALL_MS_MAX),
-         stall_ms <= LOOP_STALL_MS_MAX),
+        ("longest loop stall of the leader %.1f ms (at most %d), most processor time in a turn %.1f ms; %.1f ms with "
+         "waiting for a core, %.0f ms of which there were in all"
+         % (stall_ms, LOOP_STALL_MS_MAX, cpu_ms, with_wait_ms, core_wait_ms), stall_ms <= LOOP_STALL_MS_MAX),
         ("RSS of the leader %.0f MiB before, %.0f MiB at most (growth at most %d)"
          % (before_mib, max(readings), RSS_GROWTH_MIB_MAX), growth_mib <= RSS_GROWTH_MIB_MAX),
         ("the follower caught up %.1f s after it returned" % caught_up_s, True),
@@ -75,6 +81,7 @@ def run(args, say):
         print("%-6s %s" % ("ok" if held else "FAILED", text))
     if args.json:
         with open(args.json, "w") as out:
-            json.dump({"rss_mib": readings, "loop_stall_max_ms": stall_ms, "caught_up_s": caught_up_s, "bench": figures},
-                      out, indent=1)
+            json.dump({"rss_mib": readings, "loop_stall_max_own_ms": stall_ms, "loop_stall_max_ms": with_wait_ms,
+                       "loop_stall_max_cpu_ms": cpu_ms, "loop_core_wait_ms": core_wait_ms, "caught_up_s": caught_up_s,
+                       "bench": figures}, out, indent=1)
     return 0 if all(held for _, held in checks) else 1
