@@ -6,6 +6,8 @@
 /* The core's encoding: format u8, number of servers u64, then each: id u64, address with NUL, role u8; zero-padded
  * to 8. */
 #define CORE_FORMAT 1u
+#define CORE_ROLE_STANDBY 0u
+#define CORE_ROLE_VOTER 1u
 #define CORE_ROLE_MAX 2u
 
 struct wire_settings {
@@ -83,4 +85,61 @@ bool configuration_check(const void *data, size_t len, unsigned servers_max, siz
     *settings =
         (struct configuration_settings){w.election_timeout_ms, w.heartbeat_ms, w.rho_ppm, w.feature_level, w.next_id};
     return true;
+}
+
+unsigned configuration_servers(const void *data, struct configuration_server *servers, unsigned servers_max)
+{
+    const uint8_t *at = data;
+    uint64_t n;
+
+    memcpy(&n, at + 1, sizeof n);
+    at += 1 + sizeof n;
+    const unsigned taken = n < servers_max ? (unsigned)n : servers_max;
+    for (unsigned i = 0; i < taken; i++) {
+        struct configuration_server *s = &servers[i];
+        memcpy(&s->id, at, sizeof s->id);
+        s->address = (const char *)at + sizeof s->id;
+        at += sizeof s->id + strlen(s->address) + 1;
+        s->voter = *at++ == CORE_ROLE_VOTER;
+    }
+    return taken;
+}
+
+size_t configuration_bytes(const struct configuration_server *servers, unsigned n)
+{
+    size_t bytes = 1 + sizeof(uint64_t);
+
+    for (unsigned i = 0; i < n; i++) {
+        for (unsigned k = 0; k < i; k++) {
+            if (servers[k].id == servers[i].id || strcmp(servers[k].address, servers[i].address) == 0) {
+                return 0;
+            }
+        }
+        if (servers[i].id == 0) {
+            return 0;
+        }
+        bytes += sizeof servers[i].id + strlen(servers[i].address) + 2;
+    }
+    return ((bytes + 7) & ~(size_t)7) + CONFIGURATION_SETTINGS_BYTES;
+}
+
+void configuration_encode(const struct configuration_server *servers, unsigned n,
+                          const struct configuration_settings *settings, void *out)
+{
+    const size_t bytes = configuration_bytes(servers, n) - CONFIGURATION_SETTINGS_BYTES;
+    const uint64_t count = n;
+    uint8_t *at = out;
+
+    memset(out, 0, bytes);
+    *at++ = CORE_FORMAT;
+    memcpy(at, &count, sizeof count);
+    at += sizeof count;
+    for (unsigned i = 0; i < n; i++) {
+        const size_t len = strlen(servers[i].address) + 1;
+        memcpy(at, &servers[i].id, sizeof servers[i].id);
+        memcpy(at + sizeof servers[i].id, servers[i].address, len);
+        at += sizeof servers[i].id + len;
+        *at++ = servers[i].voter ? CORE_ROLE_VOTER : CORE_ROLE_STANDBY;
+    }
+    configuration_settings_encode(settings, (uint8_t *)out + bytes);
 }

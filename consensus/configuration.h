@@ -27,4 +27,19 @@ void configuration_settings_encode(const struct configuration_settings *settings
 bool configuration_check(const void *data, size_t len, unsigned servers_max, size_t address_max,
                          struct configuration_settings *settings);
 
+/* One server as the entry names it. */
+struct configuration_server {
+    uint64_t id;
+    const char *address;
+    bool voter;
+};
+/* The servers of a checked entry, in its order; their addresses point into it. Gives their number, at most
+ * `servers_max`. */
+unsigned configuration_servers(const void *data, struct configuration_server *servers, unsigned servers_max);
+/* Bytes of the entry with these servers; 0: an id is 0, or an id or address stands twice. */
+size_t configuration_bytes(const struct configuration_server *servers, unsigned n);
+/* Write a whole entry (configuration_bytes, not 0). */
+void configuration_encode(const struct configuration_server *servers, unsigned n,
+                          const struct configuration_settings *settings, void *out);
+
 #endif

@@ -11,6 +11,9 @@ static void note_digest(struct replica *r)
             (struct digest_point){r->applied, r->config.fsm->digest(r->config.fsm->ctx)};
         r->digest_next++;
     }
+    if (r->digest_watches != NULL) {
+        replica_digest_watched(r);
+    }
 }
 
 uint64_t replica_digest_at(const struct replica *r, uint64_t index, bool *known)

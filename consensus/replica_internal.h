@@ -11,6 +11,7 @@
 #include "consensus/message.h"
 #include "consensus/plant.h"
 #include "consensus/replica.h"
+#include "consensus/replica_export.h"
 #include "consensus/replica_load.h"
 #include "consensus/replica_transfer.h"
 #include "consensus/slots.h"
@@ -212,6 +213,7 @@ struct replica {
 
     struct digest_point digests[REPLICA_DIGEST_KEPT];
     unsigned digest_next;
+    struct replica_digest_watch *digest_watches;
 
     bool settling, settle_again;
     uint64_t updates_with_entries; /* tells whether a step kept the entries it was given */
@@ -340,6 +342,9 @@ void replica_check_digest(struct replica *r, const struct replica_peer *peer, ui
 /* replica_recv.c */
 /* Are these settings of a configuration the ones that this node runs with? */
 bool replica_same_settings(const struct replica *r, const struct configuration_settings *settings);
+
+/* replica_export.c */
+void replica_digest_watched(struct replica *r); /* after an entry was applied, while there are watches */
 
 /* replica_read.c */
 /* The stamp that a majority of voters, this one included, has echoed or passed; UINT64_MAX for a sole voter. */

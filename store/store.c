@@ -145,14 +145,20 @@ static void ahead_step(const struct store *store, struct ahead *ahead)
     ahead->next++;
 }
 
+/* Keys that the entry may remove before its commands. */
+static unsigned expire_budget(const struct entry_header *entry)
+{
+    uint64_t budget =
+        entry->count == 0 ? EXPIRE_PER_TICK : EXPIRE_PER_ENTRY + (uint64_t)EXPIRE_PER_COMMAND * entry->count;
+    return budget < UINT32_MAX ? (unsigned)budget : UINT32_MAX;
+}
+
 void store_apply(struct store *store, const void *data, size_t len, const struct store_apply_hooks *hooks)
 {
     assert(len >= ENTRY_HEADER_BYTES);
     struct entry_header entry = entry_header_load(data);
     assert(entry.version == ENTRY_VERSION);
-    uint64_t budget =
-        entry.count == 0 ? EXPIRE_PER_TICK : EXPIRE_PER_ENTRY + (uint64_t)EXPIRE_PER_COMMAND * entry.count;
-    keyspace_advance(store, entry.time_ms, budget < UINT32_MAX ? (unsigned)budget : UINT32_MAX);
+    keyspace_advance(store, entry.time_ms, expire_budget(&entry));
 
     const uint8_t *at = (const uint8_t *)data + ENTRY_HEADER_BYTES;
     struct ahead ahead = {.at = at, .end = (const uint8_t *)data + len};
@@ -184,6 +190,29 @@ void store_apply(struct store *store, const void *data, size_t len, const struct
         store->argv_capacity = 0;
     }
     memory_step(store->memory, GIVE_BACK_BYTES);
+}
+
+bool store_apply_until(struct store *store, const void *data, size_t len, uint64_t revision, uint64_t *before)
+{
+    assert(len >= ENTRY_HEADER_BYTES);
+    assert(revision >= store->revision);
+    struct entry_header entry = entry_header_load(data);
+    const uint8_t *at = (const uint8_t *)data + ENTRY_HEADER_BYTES;
+    uint64_t left = revision - store->revision;
+    unsigned budget = expire_budget(&entry);
+    keyspace_advance(store, entry.time_ms, left < budget ? (unsigned)left : budget); /* one revision each */
+    for (uint32_t i = 0; i < entry.count && store->revision < revision; i++) {
+        struct record_header header = record_header_load(at);
+        *before = store->revision;
+        if (header.kind == RECORD_TRANSACTION) {
+            apply_transaction(store, at, NULL);
+        } else {
+            apply_command(store, at, NULL);
+        }
+        keyspace_tidy(store);
+        at += header.bytes;
+    }
+    return store->revision <= revision;
 }
 
 bool store_tidy(struct store *store)

@@ -172,6 +172,12 @@ struct store_apply_hooks {
  * Expiry work per entry is bounded; what is left is dead for every observer already and removed by later entries. */
 void store_apply(struct store *store, const void *data, size_t len, const struct store_apply_hooks *hooks);
 
+/* Apply a checked entry only as far as `revision`, for restoring a point in time: removals of dead keys, commands and
+ * transactions whose mutations are not above it. True: nothing of the entry above it was done. False: one command or
+ * transaction took the store past it, from `*before` (below it); such are all or nothing, so the state at `revision`
+ * never existed for anybody to see. The store is of no use then. */
+bool store_apply_until(struct store *store, const void *data, size_t len, uint64_t revision, uint64_t *before);
+
 /* Memory that commands free in bulk (FLUSHALL, large values) goes back to the system in pieces, one per store_apply.
  * Call this when idle to give back another piece; false when nothing is left. Never changes content. */
 bool store_tidy(struct store *store);
