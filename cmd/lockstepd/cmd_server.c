@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cmd/lockstepd/export.h"
 #include "cmd/lockstepd/members.h"
 #include "cmd/lockstepd/session.h"
 
@@ -362,9 +363,13 @@ static const struct command lockstep_subcommands[] = {
      "ADD|PROMOTE|DEMOTE|REMOVE|ADDRESS|LIST [id] [host:port[:peerport]]", run_lockstep_member, NULL},
     {"snapshot", -3, ADMIN_FLAGS, "server", REDIS_VERSION,
      "Take a snapshot of this node's content; answered with index, term and bytes once it is on stable storage", "O(N)",
-     "TAKE", snapshot_run, NULL},
+     "TAKE|LIST|READ [<index> <term> <offset> <bytes>]", snapshot_run, NULL},
     {"join", 2, FAST_FLAGS, "server", REDIS_VERSION, "What a node has to know to join this cluster", "O(1)", "",
      run_lockstep_join, NULL},
+    {"digest", -2, ADMIN_FLAGS, "server", REDIS_VERSION, "The digest of the content at exactly one entry of the log",
+     "O(1)", "[<index> [<wait-ms>]]", export_digest_run, NULL},
+    {"log", -3, ADMIN_FLAGS, "server", REDIS_VERSION, "Committed entries of the log, for an archive", "O(N) in bytes",
+     "READ <index> <bytes>", export_log_run, NULL},
     {.name = NULL},
 };
 

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "cmd/lockstepd/export.h"
 #include "cmd/lockstepd/session.h"
 
 /* A session that waits for its snapshot. */
@@ -93,7 +94,7 @@ void snapshot_run(struct call *call)
 {
     if (argument_is(call->argv[2], "take") && call->argc == 3) {
         run_take(call);
-    } else {
-        call_error(call, "ERR usage: LOCKSTEP SNAPSHOT TAKE");
+    } else if (!export_file_run(call)) {
+        call_error(call, "ERR usage: LOCKSTEP SNAPSHOT TAKE | LIST | READ index term offset bytes");
     }
 }

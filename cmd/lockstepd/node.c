@@ -513,6 +513,11 @@ void node_free(struct node *node)
 /* --- Access ---------------------------------------------------------------------------------------------------------
  */
 
+struct env *node_env(struct node *node)
+{
+    return node->env;
+}
+
 struct replica *node_replica(struct node *node)
 {
     return node->replica;

@@ -36,6 +36,7 @@ int node_start(uv_loop_t *loop, struct config *config, const struct node_session
 void node_stop(struct node *node);
 void node_free(struct node *node);
 
+struct env *node_env(struct node *node);
 struct replica *node_replica(struct node *node);
 struct store *node_store(struct node *node);
 struct executor *node_executor(struct node *node);

@@ -512,6 +512,8 @@ static void session_closed(void *data, struct conn *conn, const char *why)
     wait_forget(s);
     transfer_forget(s);
     snapshot_forget(s);
+    export_forget(s);
+    export_file_forget(s);
     if (s->prev != NULL) {
         s->prev->next = s->next;
     } else {
@@ -604,6 +606,7 @@ static void cron_cb(uv_timer_t *timer)
     owner->ops_sampled = owner->commands_processed;
     owner->ops_sampled_ms = now_ms;
     close_idle(owner, now_ms);
+    export_holds_expire(owner);
 }
 
 struct sessions *sessions_new(void (*stop)(void *ctx), void *ctx)
@@ -651,8 +654,10 @@ void sessions_attach(struct sessions *sessions, struct node *node, uv_loop_t *lo
     (void)uv_timer_init(loop, &sessions->wait_timer);
     sessions->cron.data = sessions;
     (void)uv_timer_init(loop, &sessions->transfer_timer);
+    (void)uv_timer_init(loop, &sessions->export_timer);
     sessions->wait_timer.data = sessions;
     sessions->transfer_timer.data = sessions;
+    sessions->export_timer.data = sessions;
     (void)uv_timer_start(&sessions->cron, cron_cb, CRON_MS, CRON_MS);
 }
 
@@ -664,6 +669,7 @@ void sessions_stop(struct sessions *sessions)
     uv_close((uv_handle_t *)&sessions->cron, NULL);
     uv_close((uv_handle_t *)&sessions->wait_timer, NULL);
     uv_close((uv_handle_t *)&sessions->transfer_timer, NULL);
+    uv_close((uv_handle_t *)&sessions->export_timer, NULL);
 }
 
 void sessions_free(struct sessions *sessions)

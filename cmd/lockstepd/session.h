@@ -23,6 +23,8 @@
 /* Slots kept for reuse by all sessions of a node. */
 #define SESSION_SPARE_SLOTS_MAX 16384u
 #define SESSION_NAME_MAX 1024u /* bytes of a client's name */
+/* Snapshots that may be read by clients at the same time; a further one takes the place of the least used. */
+#define EXPORT_HOLDS_MAX 4u
 
 struct multi;
 struct snapshot_wait;
@@ -35,7 +37,8 @@ enum session_pause {
     SESSION_PAUSE_CLOSING = 1u << 4,   /* QUIT: nothing further is read */
     SESSION_PAUSE_REPORT = 1u << 5,    /* READMODE has not been answered */
     SESSION_PAUSE_TRANSFER = 1u << 6,  /* LOCKSTEP TRANSFER has not been answered */
-    SESSION_PAUSE_SNAPSHOT = 1u << 7   /* LOCKSTEP SNAPSHOT TAKE has not been answered */
+    SESSION_PAUSE_SNAPSHOT = 1u << 7,  /* LOCKSTEP SNAPSHOT TAKE has not been answered */
+    SESSION_PAUSE_EXPORT = 1u << 8     /* a command of cmd_export*.c has not been answered */
 };
 
 enum session_reply_mode { SESSION_REPLY_ON, SESSION_REPLY_OFF, SESSION_REPLY_SKIP };
@@ -81,6 +84,8 @@ struct session {
         uint64_t index;
         bool mute;
     } wait;
+    struct export_wait *export_wait;                 /* cmd_export.c; NULL: no such command waits */
+    struct export_file *export_file;                 /* cmd_export_file.c, the same */
     struct session *prev, *next;                     /* all sessions */
     struct session *wait_next;                       /* those in WAIT */
     struct session *congested_prev, *congested_next; /* those with SESSION_PAUSE_CONGESTED */
@@ -102,7 +107,11 @@ struct sessions {
     struct store_reply discard;                   /* where muted replies go */
     struct resp_buffer scratch;                   /* the same for local commands */
     const struct store_command *revision_command; /* what WATCH reads with */
-    uv_timer_t cron, wait_timer, transfer_timer;
+    uv_timer_t cron, wait_timer, transfer_timer, export_timer;
+    struct export_wait *exporting; /* all export_wait */
+    struct export_hold {
+        uint64_t index, term, until_ms; /* uv_now scale; 0: free */
+    } export_holds[EXPORT_HOLDS_MAX];   /* snapshots that are being read */
     struct {
         struct session *session; /* it waits for the transfer under way, NULL: none does */
         uint64_t to, term, deadline_ms;
@@ -170,6 +179,12 @@ void transfer_forget(struct session *session); /* the connection closes */
 /* cmd_snapshot.c */
 void snapshot_run(struct call *call);          /* LOCKSTEP SNAPSHOT */
 void snapshot_forget(struct session *session); /* the connection closes */
+
+/* cmd_export.c */
+void export_forget(struct session *session); /* the connection closes */
+/* cmd_export_file.c */
+void export_file_forget(struct session *session);
+void export_holds_expire(struct sessions *owner); /* now and then */
 
 /* cmd_server.c */
 void wait_forget(struct session *session); /* the connection closes: a WAIT under way is dropped */
