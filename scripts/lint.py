@@ -29,7 +29,8 @@ LAYERS = {
     "consensus": ({"consensus"}, {"xxhash", "lz4frame"}, IMPURE),
     "net": ({"net"}, {"uv", "xxhash"}, set()),
     "cmd/lockstepd": ({"cmd/lockstepd", "net", "consensus", "store"}, {"uv", "xxhash"}, set()),
-    "cmd/lockstep": ({"cmd/lockstep"}, {"uv", "hiredis/*", "editline/*", "histedit", "jansson"}, set()),
+    "cmd/lockstep": ({"cmd/lockstep", "consensus", "store"},
+                     {"uv", "hiredis/*", "editline/*", "histedit", "jansson", "xxhash"}, set()),
 }
 # (file pattern, additional libraries, is libc unrestricted)
 EXCEPTIONS = [

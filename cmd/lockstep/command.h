@@ -16,5 +16,12 @@ int command_transfer(int argc, char **argv);
 int command_cli(int argc, char **argv);
 int command_member(int argc, char **argv);
 int command_bench(int argc, char **argv);
+int command_verify(int argc, char **argv);
+int command_dump(int argc, char **argv);
+int command_backup(int argc, char **argv);
+int command_archive(int argc, char **argv);
+int command_check(int argc, char **argv);
+int command_restore(int argc, char **argv);
+int command_recover(int argc, char **argv);
 
 #endif

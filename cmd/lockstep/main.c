@@ -16,6 +16,13 @@ static const struct subcommand subcommands[] = {
     {"transfer", command_transfer, "hand leadership to another node"},
     {"cli", command_cli, "send commands: interactive, from stdin, or one"},
     {"member", command_member, "add, promote, demote, remove and list nodes"},
+    {"check", command_check, "compare the content of all replicas"},
+    {"backup", command_backup, "copy the content of a running cluster to a file"},
+    {"archive", command_archive, "keep a base backup and all log entries since"},
+    {"restore", command_restore, "make a new cluster from a backup or an archive"},
+    {"recover", command_recover, "make a new cluster from a survivor when a majority is lost"},
+    {"verify", command_verify, "check logs, snapshots, backups and archives offline"},
+    {"dump", command_dump, "print log entries, snapshots and backups offline"},
     {"bench", command_bench, "load a Redis-protocol server and measure it"},
 };
 #define N_SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))

@@ -27,6 +27,7 @@ struct node_status {
     uint64_t term, leader;           /* leader 0: none known */
     uint64_t commit, applied, last;
     uint64_t pid, uptime_ms;
+    char cluster[33]; /* uuid of the cluster, "" if the node does not say */
     /* What nodes of earlier versions don't say: "" and 0. */
     char local_reads[NODE_STATUS_ROLE_MAX]; /* "yes": it answers linearizable reads from memory; else why not */
     uint64_t local_left_us;                 /* for at most this long, unless renewed */

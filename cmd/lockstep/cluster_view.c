@@ -1,0 +1,76 @@
+#include "cmd/lockstep/cluster_view.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A follower within so many entries of the leader's commit index counts as up to date. */
+#define BEHIND_MAX 10000u
+
+static bool members_of(struct cluster_view *view, const struct node_status *seed, const struct address *address)
+{
+    view->n = seed->n_members > 0 ? seed->n_members : 1;
+    view->nodes = calloc(view->n, sizeof *view->nodes);
+    if (view->nodes == NULL) {
+        return false;
+    }
+    view->nodes[0].member = (struct node_member){.id = seed->id, .address = *address, .voter = true};
+    for (unsigned i = 0; i < seed->n_members; i++) {
+        view->nodes[i].member = seed->members[i];
+    }
+    return true;
+}
+
+bool cluster_view_get(struct cluster_view *view, const struct address *seeds, unsigned n_seeds, unsigned timeout_ms,
+                      char error[CONNECTION_ERROR_MAX])
+{
+    struct node_status *seed = malloc(sizeof *seed);
+    unsigned at = 0;
+    *view = (struct cluster_view){0};
+    snprintf(error, CONNECTION_ERROR_MAX, "out of memory");
+    while (seed != NULL && at < n_seeds && !node_status_fetch(&seeds[at], timeout_ms, seed, error)) {
+        at++;
+    }
+    const bool ok = seed != NULL && at < n_seeds && members_of(view, seed, &seeds[at]);
+    free(seed);
+    for (unsigned i = 0; ok && i < view->n; i++) {
+        struct cluster_node *node = &view->nodes[i];
+        node->up = node_status_fetch(&node->member.address, timeout_ms, &node->status, node->error);
+        if (node->up && node->status.id != node->member.id) {
+            snprintf(node->error, sizeof node->error, "another node answers there");
+            node->up = false;
+        }
+        if (node->up && strcmp(node->status.role, "leader") == 0 &&
+            (view->leader == NULL || node->status.term > view->leader->status.term)) {
+            view->leader = node;
+        }
+    }
+    return ok;
+}
+
+void cluster_view_free(struct cluster_view *view)
+{
+    free(view->nodes);
+    *view = (struct cluster_view){0};
+}
+
+const struct cluster_node *cluster_view_follower(const struct cluster_view *view)
+{
+    const struct cluster_node *best = view->leader;
+    for (unsigned i = 0; i < view->n; i++) {
+        const struct cluster_node *node = &view->nodes[i];
+        const bool fresh = node->up && node != view->leader &&
+                           (view->leader == NULL || node->status.applied + BEHIND_MAX >= view->leader->status.commit);
+        if (fresh && (best == view->leader || node->status.applied > best->status.applied)) {
+            best = node;
+        }
+    }
+    return best;
+}
+
+bool cluster_seeds(char *list, struct address *seeds, unsigned max, unsigned *n)
+{
+    static char defaults[] = "127.0.0.1:7379,127.0.0.1:7380,127.0.0.1:7381";
+    *n = 0;
+    return option_address_list("--addr", list != NULL ? list : defaults, seeds, max, n);
+}

@@ -1,0 +1,296 @@
+/* `lockstep restore` and `lockstep recover`: the data directory of a member of a new cluster, out of a backup, an
+ * archive, or, when a majority is lost, out of what one survivor holds. */
+#include <getopt.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cmd/lockstep/artifact.h"
+#include "cmd/lockstep/command.h"
+#include "cmd/lockstep/datadir.h"
+#include "cmd/lockstep/new_cluster.h"
+#include "cmd/lockstep/options.h"
+#include "cmd/lockstep/point.h"
+
+static const char restore_usage[] =
+    "Usage: lockstep restore FILE|DIR --to DATADIR --id N --nodes ID=HOST:PORT[:PEERPORT][,...] [OPTION]...\n"
+    "Make the data directory of node N of a new cluster that begins with the content of a backup (lockstep backup) or "
+    "of\n"
+    "an archive (lockstep archive). Run it once for each node, then start them all. Offline; what was restored from "
+    "is\n"
+    "not changed, and the old cluster is not touched: the new one has another uuid.\n"
+    "\n"
+    "  --to DATADIR       is made; refused if it is not empty\n"
+    "  --id N             of this node\n"
+    "  --nodes LIST       all nodes of the new cluster, the same list for each\n"
+    "  --uuid U           of the new cluster: 32 hexadecimal digits. Default: a new one, which is printed; give that\n"
+    "                     one for the other nodes\n"
+    "  --to-revision R    of an archive: the content at exactly revision R. A command and a MULTI are all or nothing: "
+    "an\n"
+    "                     R inside one is refused, with the nearest ones that can be had\n"
+    "  --to-time T        of an archive: all entries whose cluster time is at or before T, which is in ms since 1970 "
+    "or\n"
+    "                     YYYY-MM-DDTHH:MM:SS[.mmm]Z\n"
+    "  --json             print what was restored as one object\n"
+    "  --help             show this\n"
+    "\n"
+    "Exit codes: 0 the directory is complete; 1 refused or failed, and the message says why; 2 wrong command line.\n";
+
+static const char recover_usage[] =
+    "Usage: lockstep recover OLDDIR --to DATADIR --id N --nodes ID=HOST:PORT[:PEERPORT][,...] [OPTION]...\n"
+    "When a majority of the voters is lost for good: make the data directory of node N of a new cluster that begins "
+    "with\n"
+    "what one stopped survivor holds in OLDDIR. OLDDIR is not changed. Writes that were acknowledged and had not "
+    "reached\n"
+    "the survivor are LOST: without --accept-data-loss this only tells up to where it has them, and makes nothing. "
+    "Use\n"
+    "the survivor with the highest last term, and of these the one with the highest last index.\n"
+    "\n"
+    "  --to DATADIR         is made; refused if it is not empty\n"
+    "  --id N               of this node\n"
+    "  --nodes LIST         all nodes of the new cluster\n"
+    "  --uuid U             of the new cluster, for its second and further nodes (see lockstep restore)\n"
+    "  --accept-data-loss   do it\n"
+    "  --json               print what was recovered as one object\n"
+    "  --help               show this\n"
+    "\n"
+    "Members of the old cluster can't vote in the new one, which has another uuid: never start them again.\n"
+    "Exit codes: 0 the directory is complete; 1 refused or failed, and the message says why; 2 wrong command line.\n";
+
+enum option_code {
+    OPTION_TO = 256,
+    OPTION_ID,
+    OPTION_NODES,
+    OPTION_UUID,
+    OPTION_REVISION,
+    OPTION_TIME,
+    OPTION_ACCEPT,
+    OPTION_JSON,
+    OPTION_HELP
+};
+
+struct restore {
+    bool recover;
+    const char *from, *to, *uuid;
+    char *nodes;
+    struct point point;
+    struct new_cluster cluster;
+    bool accept, json;
+};
+
+static void progress_print(uint64_t done, uint64_t of)
+{
+    static time_t told;
+    const time_t now = time(NULL);
+    if (now != told && isatty(STDERR_FILENO)) {
+        told = now;
+        fprintf(stderr, "\r%" PRIu64 " of %" PRIu64 " MiB ", done >> 20, of >> 20);
+    }
+}
+
+/* What the survivor knows, and what nobody can know. */
+static void loss_print(const struct restore *r, const struct content *content)
+{
+    struct configuration_server servers[REPLICA_SERVERS_MAX];
+    struct configuration_settings settings;
+    const struct snapshot_meta *m = &content->meta;
+    const uint64_t now_ms = (uint64_t)time(NULL) * 1000;
+    char when[40];
+    unsigned voters = 0;
+    point_format_time(when, m->cluster_time_ms);
+    printf("%s holds entries up to index %" PRIu64 " of term %" PRIu64 ": revision %" PRIu64
+           ", cluster time %s, %" PRIu64 " s ago\n",
+           r->from, m->index, m->term, m->revision, when,
+           now_ms > m->cluster_time_ms ? (now_ms - m->cluster_time_ms) / 1000 : 0);
+    if (m->configuration_len > 0 && configuration_check(m->configuration, m->configuration_len, REPLICA_SERVERS_MAX,
+                                                        REPLICA_ADDRESS_MAX, &settings)) {
+        const unsigned n = configuration_servers(m->configuration, servers, REPLICA_SERVERS_MAX);
+        for (unsigned i = 0; i < n; i++) {
+            voters += servers[i].voter;
+            printf("  member of the old cluster: node %" PRIu64 " %s %s\n", servers[i].id, servers[i].address,
+                   servers[i].voter ? "voter" : "learner");
+        }
+        printf("%s\n", voters <= 1 ? "It was the only voter: nothing that was acknowledged is missing."
+                                   : "A majority of these voters can have acknowledged writes that never came here:");
+    }
+    if (voters != 1) {
+        printf("every write acknowledged behind index %" PRIu64 ", which is after %s or in that millisecond, is lost.\n"
+               "Writes at the end of the log that were never acknowledged (-UNKNOWN) may become part of the content.\n",
+               m->index, when);
+    }
+}
+
+static void done_print(const struct restore *r, const struct content *content)
+{
+    const struct snapshot_meta *m = &content->meta;
+    char uuid[33], digest[17], when[40];
+    new_cluster_uuid_format(&r->cluster, uuid);
+    snprintf(digest, sizeof digest, "%016" PRIx64, store_digest(content->store));
+    if (r->json) {
+        json_t *o = json_pack("{s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:s}", "dir", r->to, "id",
+                              (json_int_t)r->cluster.id, "uuid", uuid, "revision",
+                              (json_int_t)store_revision(content->store), "index", (json_int_t)m->index, "term",
+                              (json_int_t)m->term, "time_ms", (json_int_t)store_time_ms(content->store), "keys",
+                              (json_int_t)store_keys(content->store), "digest", digest);
+        json_dumpf(o, stdout, JSON_INDENT(2));
+        putchar('\n');
+        json_decref(o);
+        return;
+    }
+    point_format_time(when, store_time_ms(content->store));
+    printf("%s: revision %" PRIu64 ", entry %" PRIu64 ", cluster time %s, %" PRIu64 " keys, digest %s\n", r->to,
+           store_revision(content->store), m->index, when, store_keys(content->store), digest);
+    printf("node %" PRIu64 " of the new cluster %s\n", r->cluster.id, uuid);
+    new_cluster_advice(&r->cluster, r->recover ? "lockstep recover" : "lockstep restore", r->to);
+}
+
+static int restore_run(struct restore *r)
+{
+    struct content content;
+    char error[POINT_ERROR_MAX], why[NEW_CLUSTER_ERROR_MAX];
+    if (r->to != NULL && !new_cluster_dir_ok(r->to, why)) {
+        fprintf(stderr, "lockstep: %s\n", why);
+        return EXIT_FAILED;
+    }
+    if (r->recover != (artifact_of(r->from) == ARTIFACT_DATADIR)) {
+        fprintf(stderr, "lockstep: %s is %s\n", r->from,
+                r->recover ? "not the data directory of a node: for backups and archives there is lockstep restore"
+                           : "the data directory of a node: for the loss of a majority there is lockstep recover");
+        return EXIT_FAILED;
+    }
+    bool ok = point_load(r->from, &r->point, &content, error, progress_print);
+    if (ok && r->recover) {
+        loss_print(r, &content);
+        if (!r->accept) {
+            snprintf(error, sizeof error, "nothing was made: say --accept-data-loss if that is what you want");
+            ok = false;
+        }
+    }
+    if (ok) {
+        new_cluster_settings(&r->cluster, &content);
+        ok = new_cluster_write(&r->cluster, &content, r->to, why);
+        snprintf(error, sizeof error, "%s", why);
+    }
+    if (ok) {
+        done_print(r, &content);
+    } else {
+        fprintf(stderr, "lockstep: %s\n", error);
+    }
+    content_fini(&content);
+    return ok ? EXIT_OK : EXIT_FAILED;
+}
+
+/* False: told on stderr. */
+static bool arguments_ok(struct restore *r, const char *name)
+{
+    bool member = false;
+    if (r->from == NULL || r->to == NULL || r->cluster.id == 0 || r->nodes == NULL) {
+        fprintf(stderr, "lockstep %s: a source, --to, --id and --nodes are needed (lockstep %s --help)\n", name, name);
+        return false;
+    }
+    if (!new_cluster_nodes(&r->cluster, r->nodes) || !new_cluster_uuid(&r->cluster, r->uuid)) {
+        return false;
+    }
+    for (unsigned i = 0; i < r->cluster.n_nodes; i++) {
+        member = member || r->cluster.nodes[i].id == r->cluster.id;
+    }
+    if (!member) {
+        fprintf(stderr, "lockstep %s: node %" PRIu64 " is not in --nodes\n", name, r->cluster.id);
+    }
+    if (r->point.by_revision && r->point.by_time) {
+        fprintf(stderr, "lockstep %s: either --to-revision or --to-time\n", name);
+        return false;
+    }
+    return member;
+}
+
+static bool option_take(struct restore *r, int code)
+{
+    switch (code) {
+    case OPTION_TO:
+        r->to = optarg;
+        return true;
+    case OPTION_ID:
+        return option_u64("--id", optarg, 1, INT64_MAX, &r->cluster.id);
+    case OPTION_NODES:
+        r->nodes = optarg;
+        return true;
+    case OPTION_UUID:
+        r->uuid = optarg;
+        return true;
+    case OPTION_REVISION:
+        r->point.by_revision = true;
+        return option_u64("--to-revision", optarg, 0, INT64_MAX, &r->point.revision);
+    case OPTION_TIME:
+        r->point.by_time = true;
+        if (!point_parse_time(optarg, &r->point.time_ms)) {
+            fprintf(stderr, "lockstep: --to-time wants ms since 1970 or YYYY-MM-DDTHH:MM:SS[.mmm]Z, not \"%s\"\n",
+                    optarg);
+            return false;
+        }
+        return true;
+    case OPTION_ACCEPT:
+        r->accept = true;
+        return true;
+    case OPTION_JSON:
+        r->json = true;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int command_run(struct restore *r, const struct option *long_options, const char *usage_text, int argc,
+                       char **argv)
+{
+    const char *name = r->recover ? "recover" : "restore";
+    int code;
+    while ((code = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+        if (code == OPTION_HELP) {
+            fputs(usage_text, stdout);
+            return EXIT_OK;
+        }
+        if (!option_take(r, code)) {
+            return EXIT_USAGE;
+        }
+    }
+    r->from = optind + 1 == argc ? argv[optind] : NULL;
+    return arguments_ok(r, name) ? restore_run(r) : EXIT_USAGE;
+}
+
+int command_restore(int argc, char **argv)
+{
+    static const struct option long_options[] = {
+        {"to", required_argument, NULL, OPTION_TO},
+        {"id", required_argument, NULL, OPTION_ID},
+        {"nodes", required_argument, NULL, OPTION_NODES},
+        {"uuid", required_argument, NULL, OPTION_UUID},
+        {"to-revision", required_argument, NULL, OPTION_REVISION},
+        {"to-time", required_argument, NULL, OPTION_TIME},
+        {"json", no_argument, NULL, OPTION_JSON},
+        {"help", no_argument, NULL, OPTION_HELP},
+        {NULL, 0, NULL, 0},
+    };
+    struct restore r = {0};
+    return command_run(&r, long_options, restore_usage, argc, argv);
+}
+
+int command_recover(int argc, char **argv)
+{
+    static const struct option long_options[] = {
+        {"to", required_argument, NULL, OPTION_TO},
+        {"id", required_argument, NULL, OPTION_ID},
+        {"nodes", required_argument, NULL, OPTION_NODES},
+        {"uuid", required_argument, NULL, OPTION_UUID},
+        {"accept-data-loss", no_argument, NULL, OPTION_ACCEPT},
+        {"json", no_argument, NULL, OPTION_JSON},
+        {"help", no_argument, NULL, OPTION_HELP},
+        {NULL, 0, NULL, 0},
+    };
+    struct restore r = {.recover = true};
+    return command_run(&r, long_options, recover_usage, argc, argv);
+}
