@@ -718,6 +718,22 @@ unsigned sim_disk_in_flight(const struct sim_disk *disk)
     return n;
 }
 
+/* One bit of the first byte that is not zero, from there on. */
+static bool flip_from(struct sim_disk *disk, struct sim_file *file, uint64_t at, uint64_t *offset)
+{
+    for (uint64_t n = 0; n < 4 * ENV_BLOCK && at < file->size; n++, at++) {
+        if (file->data[at] != 0) {
+            file->data[at] = (uint8_t)(file->data[at] ^ (1u << sim_random_below(&disk->random, 8)));
+            if (file->stable != NULL && at < file->stable_size) {
+                file->stable[at] = file->data[at];
+            }
+            *offset = at;
+            return true;
+        }
+    }
+    return false;
+}
+
 bool sim_disk_flip(struct sim_disk *disk, char *name, size_t name_bytes, uint64_t *offset)
 {
     for (unsigned attempt = 0; attempt < 64 && disk->used_bytes > 0; attempt++) {
@@ -728,13 +744,28 @@ bool sim_disk_flip(struct sim_disk *disk, char *name, size_t name_bytes, uint64_
             at -= file->size;
             file = file->next;
         }
-        for (uint64_t n = 0; n < 4 * ENV_BLOCK && at < file->size; n++, at++) {
-            if (file->data[at] != 0) {
-                file->data[at] = (uint8_t)(file->data[at] ^ (1u << sim_random_below(&disk->random, 8)));
-                snprintf(name, name_bytes, "%s", file->name);
-                *offset = at;
-                return true;
-            }
+        if (flip_from(disk, file, at, offset)) {
+            snprintf(name, name_bytes, "%s", file->name);
+            return true;
+        }
+    }
+    return false;
+}
+
+bool sim_disk_flip_newest(struct sim_disk *disk, const char *prefix, char *name, size_t name_bytes, uint64_t *offset)
+{
+    struct sim_file *newest = NULL;
+
+    for (struct sim_file *file = disk->files; file != NULL; file = file->next) {
+        if (strncmp(file->name, prefix, strlen(prefix)) == 0 && strchr(file->name, '.') == NULL &&
+            (newest == NULL || strcmp(file->name, newest->name) > 0)) {
+            newest = file;
+        }
+    }
+    for (unsigned attempt = 0; attempt < 64 && newest != NULL && newest->size > 0; attempt++) {
+        if (flip_from(disk, newest, sim_random_below(&disk->random, newest->size), offset)) {
+            snprintf(name, name_bytes, "%s", newest->name);
+            return true;
         }
     }
     return false;

@@ -77,6 +77,8 @@ unsigned sim_disk_in_flight(const struct sim_disk *disk);
 /* Flip one random bit of durable, non-zero data. Gives the file's name and the offset for the log; false if there is
  * nothing to damage. */
 bool sim_disk_flip(struct sim_disk *disk, char *name, size_t name_bytes, uint64_t *offset);
+/* The same in the last one, by name, of the files that begin with `prefix` and have no suffix: the newest snapshot. */
+bool sim_disk_flip_newest(struct sim_disk *disk, const char *prefix, char *name, size_t name_bytes, uint64_t *offset);
 /* Forget everything: the disk was replaced. */
 void sim_disk_wipe(struct sim_disk *disk);
 

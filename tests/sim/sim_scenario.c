@@ -5,6 +5,7 @@
 
 #include "tests/sim/sim_install.h"
 #include "tests/sim/sim_members.h"
+#include "tests/sim/sim_snapshots.h"
 
 #define MS 1000u
 #define SECOND 1000000u
@@ -720,6 +721,16 @@ const struct sim_scenario sim_scenarios[] = {
     {"install-crash", "crashes at any point of a snapshot's transfer and installation", 3, sim_install_crash},
     {"install-synced", "the power fails right after an installation", 3, sim_install_synced},
     {"install-join", "a new node joins, far behind the log", 4, sim_install_join},
+    {"snapshot-restart", "all nodes restart from snapshots, again and again, and the log before them is gone", 3,
+     sim_snapshot_restart},
+    {"snapshot-crash", "nodes crash while they take snapshots", 3, sim_snapshot_crash},
+    {"snapshot-one", "a lone voter restarts from snapshots, nothing of its log is kept", 1, sim_snapshot_one},
+    {"snapshot-damaged", "the newest snapshot is damaged: the one before it and the log serve", 3,
+     sim_snapshot_damaged},
+    {"snapshot-lost", "the newest snapshot is damaged, and the log does not reach back: refuse", 3, sim_snapshot_lost},
+    {"snapshot-full", "the disk fills up while a snapshot is written", 3, sim_snapshot_full},
+    {"snapshot-members", "a restart from a snapshot in the middle of changes of the configuration", 4,
+     sim_snapshot_members},
     {0},
 };
 
