@@ -20,7 +20,8 @@ enum plant {
     PLANT_CHANGE_ROLLBACK,      /* a rolled-back change takes the committed one before it along */
     PLANT_TWO_CHANGES,          /* a change is proposed before the one before it is committed */
     PLANT_PRE_VOTE_TERM,        /* a refused pre-vote does not tell the candidate the voter's term */
-    PLANT_INSTALL_UNSYNCED      /* a snapshot from another node is installed before it is on stable storage */
+    PLANT_INSTALL_UNSYNCED,     /* a snapshot from another node is installed before it is on stable storage */
+    PLANT_SKIP_CHECKSUM         /* bytes of the log and of snapshots are taken as they come from the disk */
 };
 
 #ifdef LOCKSTEP_PLANT

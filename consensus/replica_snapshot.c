@@ -25,7 +25,7 @@
 
 #include "consensus/replica_internal.h"
 
-/* Of content, per step of the state machine, and per loop turn: well below 2 ms. */
+/* Of content, per step of the state machine at most, and per loop turn by default. */
 #define STEP_BYTES ((size_t)64 * 1024)
 #define SLICE_BYTES (4 * STEP_BYTES)
 /* A step emits that much more than asked for, at most. */
@@ -280,8 +280,9 @@ static void end_stream(struct replica_take *t)
     }
 }
 
-/* Emit about `bytes`. False: not now; the stream has ended, the writer is full, or the snapshot has failed. */
-static bool step(struct replica *r)
+/* Emit about `bytes_max`, at most STEP_BYTES. False: not now; the stream has ended, the writer is full, or the snapshot
+ * has failed. */
+static bool step(struct replica *r, size_t bytes_max)
 {
     struct replica_take *t = &r->take;
 
@@ -292,7 +293,7 @@ static bool step(struct replica *r)
         end_stream(t);
         return false;
     }
-    switch (r->config.fsm->snapshots->cut_step(t->cut, STEP_BYTES, emit_cb, t)) {
+    switch (r->config.fsm->snapshots->cut_step(t->cut, bytes_max < STEP_BYTES ? bytes_max : STEP_BYTES, emit_cb, t)) {
     case REPLICA_CUT_MORE:
         return true;
     case REPLICA_CUT_DONE:
@@ -323,13 +324,13 @@ static void emit_slice(struct replica *r, uint64_t now_us)
 {
     struct replica_take *t = &r->take;
     const uint64_t before = t->content_bytes;
-    size_t steps = SLICE_BYTES / STEP_BYTES;
+    const uint64_t slice = r->config.snapshots.slice_bytes > 0 ? r->config.snapshots.slice_bytes : SLICE_BYTES;
+    const uint64_t steps = (slice + STEP_BYTES - 1) / STEP_BYTES; /* one may emit nothing */
 
     if (now_us < t->slice_next_us) {
         return; /* the timer is set */
     }
-    while (steps > 0 && step(r)) {
-        steps--;
+    for (uint64_t i = 0; i < steps && step(r, slice); i++) {
     }
     note_slice(r, now_us);
     if (t->state != TAKE_EMITTING || t->rest_len > 0) {
@@ -378,7 +379,7 @@ void replica_snapshot_applied(struct replica *r, size_t len)
     if (t->state == TAKE_EMITTING && t->cut != NULL && fsm->cut_pending(t->cut) > PENDING_BYTES) {
         const uint64_t begin_us = now_of(r);
         size_t steps = PENDING_SLICE_BYTES / STEP_BYTES;
-        while (steps > 0 && step(r) && fsm->cut_pending(t->cut) > PENDING_BYTES) {
+        while (steps > 0 && step(r, STEP_BYTES) && fsm->cut_pending(t->cut) > PENDING_BYTES) {
             steps--;
         }
         note_slice(r, begin_us);

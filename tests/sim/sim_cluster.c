@@ -51,6 +51,7 @@ static void draw_snapshots(struct sim_cluster *cluster, struct replica_snapshot_
     static const uint64_t sizes[] = {0, 4u << 10, 16u << 10, 64u << 10, 256u << 10};
     static const uint64_t rates[] = {0, 0, 256u << 10, 4u << 20};
     static const uint64_t transfers[] = {0, 0, 32u << 10, 1u << 20};
+    static const uint64_t slices[] = {0, 256, 4u << 10};
     static const uint64_t keeps[] = {0, 16u << 10, 256u << 10};
     struct sim_random random = sim_random_fork(&cluster->random, 7);
 
@@ -59,6 +60,7 @@ static void draw_snapshots(struct sim_cluster *cluster, struct replica_snapshot_
     config->rate = pick(&random, rates, 4);
     config->keep_bytes = pick(&random, keeps, 3);
     config->transfer_rate = pick(&random, transfers, 4);
+    config->slice_bytes = (uint32_t)pick(&random, slices, 3);
 }
 
 static void draw_config(struct sim_cluster *cluster, struct sim_node_config *config)

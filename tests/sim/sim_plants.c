@@ -3,10 +3,16 @@
 #include <stddef.h>
 
 #include "consensus/plant.h"
+#include "store/plant.h"
 
 #ifdef LOCKSTEP_PLANT
 
+/* Bugs of the store are numbered behind those of consensus. */
+#define STORE_FIRST 1000
+#define STORE(plant) (STORE_FIRST + (int)(plant))
+
 int lockstep_plant = PLANT_NONE;
+int store_plant = STORE_PLANT_NONE;
 
 const struct sim_plant sim_plants[] = {
     {"ack-before-sync", PLANT_ACK_BEFORE_SYNC, "entries count as persisted before the disk says so", NULL},
@@ -30,12 +36,17 @@ const struct sim_plant sim_plants[] = {
      "pre-vote-term"},
     {"install-unsynced", PLANT_INSTALL_UNSYNCED, "a received snapshot is installed before it is on stable storage",
      "install-synced"},
+    {"skip-checksum", PLANT_SKIP_CHECKSUM, "what the disk gives is taken without looking at checksums", "bit-flips"},
+    {"not-a-cut", STORE(STORE_PLANT_NOT_A_CUT), "a snapshot holds changes made after its cut", "snapshot-restart"},
     {NULL, 0, NULL, NULL},
 };
 
 void sim_plant_select(const struct sim_plant *plant)
 {
-    lockstep_plant = plant == NULL ? PLANT_NONE : plant->number;
+    const int number = plant == NULL ? PLANT_NONE : plant->number;
+
+    lockstep_plant = number < STORE_FIRST ? number : PLANT_NONE;
+    store_plant = number < STORE_FIRST ? STORE_PLANT_NONE : number - STORE_FIRST;
 }
 
 #else

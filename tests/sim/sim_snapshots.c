@@ -29,7 +29,8 @@ static void expect_write(struct sim_cluster *cluster, const char *what)
 /* From now on, in this life and in later ones. */
 static void configure(struct sim_cluster *cluster, uint64_t log_bytes, uint64_t rate, uint64_t keep_bytes)
 {
-    const struct replica_snapshot_config config = {.log_bytes = log_bytes, .rate = rate, .keep_bytes = keep_bytes};
+    const struct replica_snapshot_config config = {
+        .log_bytes = log_bytes, .rate = rate, .keep_bytes = keep_bytes, .slice_bytes = 512};
 
     for (unsigned i = 0; i < cluster->n_nodes; i++) {
         cluster->nodes[i].config.replica.snapshots = config;
