@@ -37,7 +37,7 @@ const struct sim_plant sim_plants[] = {
     {"install-unsynced", PLANT_INSTALL_UNSYNCED, "a received snapshot is installed before it is on stable storage",
      "install-synced"},
     {"skip-checksum", PLANT_SKIP_CHECKSUM, "what the disk gives is taken without looking at checksums", "bit-flips"},
-    {"not-a-cut", STORE(STORE_PLANT_NOT_A_CUT), "a snapshot holds changes made after its cut", "snapshot-restart"},
+    {"not-a-cut", STORE(STORE_PLANT_NOT_A_CUT), "a snapshot holds changes made after its cut", "snapshot-crash"},
     {NULL, 0, NULL, NULL},
 };
 
