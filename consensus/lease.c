@@ -22,6 +22,8 @@ const char *lease_off_name(enum lease_off off)
         [LEASE_OFF_QUORUM] = "quorum",
         [LEASE_OFF_TERM] = "new-term",
         [LEASE_OFF_ROLE] = "role",
+        [LEASE_OFF_QUARANTINE] = "quarantine",
+        [LEASE_OFF_DISPUTE] = "dispute",
     };
     return names[off];
 }

@@ -29,7 +29,10 @@ enum lease_off {
     LEASE_OFF_TRANSFER, /* leadership was offered to another node in this term */
     LEASE_OFF_QUORUM,   /* too few fresh echoes */
     LEASE_OFF_TERM,     /* no entry of this term is applied yet */
-    LEASE_OFF_ROLE      /* neither leader nor grantee */
+    LEASE_OFF_ROLE,     /* neither leader nor grantee */
+    /* the next two are not of leases' making: replica_digest.c */
+    LEASE_OFF_QUARANTINE, /* the content differs from a majority's */
+    LEASE_OFF_DISPUTE     /* contents differ, and no majority says whose is right */
 };
 const char *lease_off_name(enum lease_off off);
 

@@ -103,6 +103,11 @@ struct wire_removed {
 };
 static_assert(sizeof(struct wire_removed) == 8, "wire format");
 
+struct wire_verdict {
+    uint64_t index, digest;
+};
+static_assert(sizeof(struct wire_verdict) == 16, "wire format");
+
 struct wire_entry {
     uint64_t term;
     uint32_t len;
@@ -111,7 +116,7 @@ struct wire_entry {
 };
 static_assert(sizeof(struct wire_entry) == MESSAGE_ENTRY_HEAD, "wire format");
 
-enum { FLAG_GRANTED = 1, FLAG_PRE_VOTE = 2, FLAG_DISRUPT = 4, FLAG_ACCEPTED = 8 };
+enum { FLAG_GRANTED = 1, FLAG_PRE_VOTE = 2, FLAG_DISRUPT = 4, FLAG_ACCEPTED = 8, FLAG_DISPUTED = 16 };
 
 static size_t put(uint8_t *out, size_t at, const void *body, size_t len)
 {
@@ -128,6 +133,8 @@ static uint8_t encode_flags(const struct message *m)
         return (uint8_t)((m->vote_result.granted ? FLAG_GRANTED : 0) | (m->vote_result.pre_vote ? FLAG_PRE_VOTE : 0));
     case MESSAGE_ECHO:
         return m->echo.accepted ? FLAG_ACCEPTED : 0;
+    case MESSAGE_VERDICT:
+        return m->verdict.disputed ? FLAG_DISPUTED : 0;
     default:
         return 0;
     }
@@ -193,6 +200,41 @@ static size_t encode_snapshot(const struct message *m, uint8_t *out, size_t n)
     }
 }
 
+/* What leases, reads and the watch over contents and members need beside the log. */
+static size_t encode_lease(const struct message *m, uint8_t *out, size_t n)
+{
+    switch (m->type) {
+    case MESSAGE_PING: {
+        const struct wire_ping w = {m->ping.stamp};
+        return put(out, n, &w, sizeof w);
+    }
+    case MESSAGE_ECHO: {
+        const struct wire_echo w = {.stamp = m->echo.stamp,
+                                    .instant = m->echo.instant,
+                                    .received = m->echo.received,
+                                    .wall_ms = m->echo.wall_ms,
+                                    .applied = m->echo.applied,
+                                    .digest_index = m->echo.digest_index,
+                                    .digest = m->echo.digest};
+        return put(out, n, &w, sizeof w);
+    }
+    case MESSAGE_PULL: {
+        const struct wire_pull w = {m->pull.index};
+        return put(out, n, &w, sizeof w);
+    }
+    case MESSAGE_REMOVED: {
+        const struct wire_removed w = {m->removed.index};
+        return put(out, n, &w, sizeof w);
+    }
+    case MESSAGE_VERDICT: {
+        const struct wire_verdict w = {m->verdict.index, m->verdict.digest};
+        return put(out, n, &w, sizeof w);
+    }
+    default:
+        return encode_snapshot(m, out, n);
+    }
+}
+
 size_t message_encode(const struct message *m, void *head)
 {
     uint8_t *out = head;
@@ -235,30 +277,8 @@ size_t message_encode(const struct message *m, void *head)
         const struct wire_timeout_now w = {m->timeout_now.last_index, m->timeout_now.last_term};
         return put(out, n, &w, sizeof w);
     }
-    case MESSAGE_PING: {
-        const struct wire_ping w = {m->ping.stamp};
-        return put(out, n, &w, sizeof w);
-    }
-    case MESSAGE_ECHO: {
-        const struct wire_echo w = {.stamp = m->echo.stamp,
-                                    .instant = m->echo.instant,
-                                    .received = m->echo.received,
-                                    .wall_ms = m->echo.wall_ms,
-                                    .applied = m->echo.applied,
-                                    .digest_index = m->echo.digest_index,
-                                    .digest = m->echo.digest};
-        return put(out, n, &w, sizeof w);
-    }
-    case MESSAGE_PULL: {
-        const struct wire_pull w = {m->pull.index};
-        return put(out, n, &w, sizeof w);
-    }
-    case MESSAGE_REMOVED: {
-        const struct wire_removed w = {m->removed.index};
-        return put(out, n, &w, sizeof w);
-    }
     default:
-        return encode_snapshot(m, out, n);
+        return encode_lease(m, out, n);
     }
 }
 
@@ -454,6 +474,14 @@ static bool decode_lease(struct cursor *c, uint8_t flags, struct message *m)
             return false;
         }
         m->removed = (struct message_removed){w.index};
+        return w.index != 0;
+    }
+    case MESSAGE_VERDICT: {
+        struct wire_verdict w;
+        if (!take(c, &w, sizeof w)) {
+            return false;
+        }
+        m->verdict = (struct message_verdict){w.index, w.digest, (flags & FLAG_DISPUTED) != 0};
         return w.index != 0;
     }
     default:

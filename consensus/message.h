@@ -34,7 +34,8 @@ enum message_type {
     MESSAGE_SNAPSHOT_PIECE,   /* the answer: one piece */
     MESSAGE_SNAPSHOT_DONE,    /* receiver: installed, or not needed any more */
     MESSAGE_SNAPSHOT_REFUSED, /* either side: this transfer can't be */
-    MESSAGE_REMOVED           /* leader: you were removed from the cluster by this committed configuration */
+    MESSAGE_REMOVED,          /* leader: you were removed from the cluster by this committed configuration */
+    MESSAGE_VERDICT           /* leader: this is what a majority's content was, and yours was not */
 };
 
 struct message_entry {
@@ -95,6 +96,11 @@ struct message_pull {
 
 struct message_removed {
     uint64_t index; /* of the configuration */
+};
+
+struct message_verdict {
+    uint64_t index, digest; /* equal on a majority of voters */
+    bool disputed;          /* none is: refuse reads for an election timeout */
 };
 
 /* Names a snapshot file: all copies of one file have the same id. */
@@ -168,6 +174,7 @@ struct message {
         struct message_echo echo;
         struct message_pull pull;
         struct message_removed removed;
+        struct message_verdict verdict;
         struct message_snapshot_offer snapshot_offer;
         struct message_snapshot_ask snapshot_ask;
         struct message_snapshot_piece snapshot_piece;

@@ -49,6 +49,7 @@ const char *replica_strerror(enum replica_status status)
         [REPLICA_FOREIGN] = "foreign data directory",
         [REPLICA_CORRUPT] = "damaged data",
         [REPLICA_IO] = "input/output error",
+        [REPLICA_DISPUTED] = "contents differ",
         [REPLICA_CONFIG] = "bad configuration",
     };
     return texts[status];
@@ -318,6 +319,7 @@ static void lead_begins(struct replica *r)
         peer->fresh_asked = 0;
         peer->fresh_told = 0;
     }
+    replica_digest_lead_begins(r);
     lease_lead_begins(&r->lease);
     r->term_start_index = 0;
     r->round_stamp = 0;
@@ -338,6 +340,7 @@ static void lead_ends(struct replica *r)
     }
     r->transfer_deadline_us = 0;
     r->term_start_index = 0;
+    r->dispute_index = 0;
     r->n_departed = 0;
     for (unsigned i = 0; i < r->n_peers; i++) {
         replica_peer_forget(&r->peers[i]);
@@ -515,6 +518,7 @@ void replica_timer_cb(struct env_timer *timer)
     }
     (void)replica_step(r, &event, REPLICA_FROM_CALLER);
     replica_departed_tell(r);
+    replica_quarantine_tick(r);
     replica_settle(r);
 }
 

@@ -19,7 +19,8 @@ enum replica_status {
     REPLICA_FOREIGN, /* the data directory belongs to another cluster or id */
     REPLICA_CORRUPT, /* see the error text */
     REPLICA_IO,
-    REPLICA_CONFIG /* a bad configuration value */
+    REPLICA_DISPUTED, /* a read: contents differ, and no majority says whose is right */
+    REPLICA_CONFIG    /* a bad configuration value */
 };
 const char *replica_strerror(enum replica_status status);
 
@@ -219,6 +220,10 @@ bool replica_read_local(struct replica *replica, uint64_t *received);
 /* A reader on this follower waits for `index` to be applied: ask the leader to show it without waiting for a heartbeat.
  */
 void replica_pull(struct replica *replica, uint64_t index);
+/* This node's content is known to differ from a majority's (quarantine), or contents differ and no majority says whose
+ * is right: no read of any kind may be answered from it. */
+bool replica_reads_refused(struct replica *replica);
+bool replica_is_quarantined(const struct replica *replica);
 /* An instant (now_us scale) such that everything acknowledged anywhere before it is in the state machine here; 0: none
  * is known. Its age is a measured bound on the staleness of this copy. */
 uint64_t replica_fresh_us(struct replica *replica);
@@ -303,6 +308,7 @@ struct replica_peer_info {
     uint64_t applied;       /* as last reported */
     uint64_t rtt_us;        /* smoothed, 0 if unknown */
     uint64_t grant_left_us; /* leader only: it may read locally for at most this long */
+    bool differs;           /* leader only: its content is not what a majority holds */
 };
 
 struct replica_info {
@@ -318,6 +324,9 @@ struct replica_info {
     uint64_t inflight_bytes, tail_bytes;
     uint64_t entries_proposed, elections, reads_confirmed, read_rounds, frames_sent, frames_dropped, frames_received;
     uint64_t digest_mismatches;
+    uint64_t digest_agreed; /* leader: newest index at which a majority is known to hold what this node does */
+    uint64_t quarantined;   /* index at which this node's content differs from a majority's, 0: it does not */
+    uint64_t disputed;      /* leader: index at which contents differ without a majority, 0: none */
     uint64_t wal_writes, wal_bytes, wal_last_us, wal_max_us, wal_ewma_us;
     uint64_t wal_segments, wal_disk_bytes;
     struct replica_snapshot_info snapshot; /* the newest */

@@ -4,43 +4,6 @@
 
 #include "consensus/replica_internal.h"
 
-static void note_digest(struct replica *r)
-{
-    if (r->applied % REPLICA_DIGEST_EVERY == 0) {
-        r->digests[r->digest_next % REPLICA_DIGEST_KEPT] =
-            (struct digest_point){r->applied, r->config.fsm->digest(r->config.fsm->ctx)};
-        r->digest_next++;
-    }
-    if (r->digest_watches != NULL) {
-        replica_digest_watched(r);
-    }
-}
-
-uint64_t replica_digest_at(const struct replica *r, uint64_t index, bool *known)
-{
-    for (unsigned i = 0; i < REPLICA_DIGEST_KEPT; i++) {
-        if (r->digests[i].index == index && index != 0) {
-            *known = true;
-            return r->digests[i].digest;
-        }
-    }
-    *known = false;
-    return 0;
-}
-
-void replica_check_digest(struct replica *r, const struct replica_peer *peer, uint64_t index, uint64_t digest)
-{
-    bool known;
-    const uint64_t own = replica_digest_at(r, index, &known);
-
-    if (known && own != digest) {
-        r->digest_mismatches++;
-        replica_log(r, 0, "content differs from node %llu at index %llu: digest %016llx here, %016llx there",
-                    (unsigned long long)peer->id, (unsigned long long)index, (unsigned long long)own,
-                    (unsigned long long)digest);
-    }
-}
-
 /* A committed change becomes the core's committed configuration. */
 static void apply_change(struct replica *r, uint64_t index, const void *data, size_t len)
 {
@@ -78,7 +41,7 @@ static void apply_one(struct replica *r, uint64_t index, uint64_t term, uint8_t 
     } else if (type == WAL_CHANGE) {
         apply_change(r, index, data, len);
     }
-    note_digest(r);
+    replica_digest_note(r);
     replica_snapshot_applied(r, len);
 }
 

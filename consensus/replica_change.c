@@ -81,6 +81,10 @@ static enum replica_status promote(struct replica *r, struct replica_server *ser
         match < r->core.configuration_committed_index || match + CAUGHT_UP_ENTRIES < wal_last(r->wal)) {
         return refuse(why, "it has not caught up with the log yet: wait until its lag is small, then promote it");
     }
+    const struct replica_peer *peer = replica_peer_by_id(r, server->id);
+    if (peer != NULL && peer->differs) {
+        return refuse(why, "its content differs from the others': start it again, see its log");
+    }
     server->voter = true;
     return REPLICA_OK;
 }

@@ -5,6 +5,11 @@
  * stamped now would expire early then. The samples come with the first round of echoes. */
 bool replica_is_leader(const struct replica *r)
 {
+    return replica_is_ready(r) && !replica_is_fenced(r);
+}
+
+bool replica_is_ready(const struct replica *r)
+{
     return replica_leads(r) && !r->dead && r->term_start_index != 0 && r->applied >= r->term_start_index &&
            cluster_clock_is_set(&r->clock);
 }
@@ -76,6 +81,7 @@ static void peer_info(const struct replica *r, uint64_t now_us, uint64_t id, str
         info->echo_age_us = peer->echo_us != 0 ? now_us - peer->echo_us : UINT64_MAX;
         info->applied = peer->applied;
         info->rtt_us = peer->rtt_us;
+        info->differs = peer->differs;
         const uint64_t until = lease_grant_until(&r->lease, id);
         info->grant_left_us = replica_leads(r) && until > now_us ? until - now_us : 0;
     }
@@ -117,6 +123,9 @@ void replica_info(struct replica *r, struct replica_info *info)
         .frames_dropped = r->frames_dropped,
         .frames_received = r->frames_received,
         .digest_mismatches = r->digest_mismatches,
+        .digest_agreed = r->agreed_index,
+        .quarantined = r->quarantine.index,
+        .disputed = r->dispute_index,
         .wal_writes = stats.writes,
         .wal_bytes = stats.bytes,
         .wal_last_us = stats.last_write_us,

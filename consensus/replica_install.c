@@ -82,8 +82,7 @@ static bool forget_log(struct replica *r, const struct snapshot_meta *meta)
     wal_read_fini(r->wal, &r->apply_read);
     r->apply_reading = false;
     grant_drop(&r->grant);
-    memset(r->digests, 0, sizeof r->digests);
-    r->digest_next = 0;
+    replica_digest_forget(r); /* what was noted is of the content before */
     r->applied = meta->index;
     r->applied_term = meta->term;
     r->exposed = r->exposed > meta->index ? r->exposed : meta->index;

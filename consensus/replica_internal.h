@@ -34,6 +34,13 @@
 /* Wall-clock samples older than this many election timeouts do not count. */
 #define REPLICA_SAMPLE_TIMEOUTS 3u
 
+/* Of each peer, as the leader knows them. */
+#define REPLICA_REPORTS_KEPT 16u
+
+struct digest_point {
+    uint64_t index, digest;
+};
+
 struct replica_peer {
     struct replica *replica;
     uint64_t id;
@@ -63,10 +70,14 @@ struct replica_peer {
     /* Without a lease: an instant of the peer's, answered once a majority has echoed a later stamp than this. */
     uint64_t fresh_asked, fresh_stamp;
     uint64_t fresh_told; /* newest instant so answered, 0: none */
+    struct digest_point reports[REPLICA_REPORTS_KEPT];
+    unsigned report_next;
+    bool differs; /* the last report that could be judged differs from what a majority holds */
 };
 
-struct digest_point {
-    uint64_t index, digest;
+/* Why this node is in quarantine; index 0: it is not. See replica_digest.c. */
+struct replica_quarantine {
+    uint64_t index, own, theirs;
 };
 
 /* The newest configuration entry at or below some index, as it is in the log. */
@@ -214,6 +225,10 @@ struct replica {
     struct digest_point digests[REPLICA_DIGEST_KEPT];
     unsigned digest_next;
     struct replica_digest_watch *digest_watches;
+    struct replica_quarantine quarantine;
+    uint64_t agreed_index;      /* leader: newest at which a majority holds what this node does */
+    uint64_t dispute_index;     /* leader: digests differ there without a majority; 0: none does */
+    uint64_t disputed_until_us; /* follower: the leader says so */
 
     bool settling, settle_again;
     uint64_t updates_with_entries; /* tells whether a step kept the entries it was given */
@@ -249,6 +264,11 @@ void replica_fail_stop(struct replica *r, const char *what, const char *advice);
 void replica_log(struct replica *r, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 struct replica_peer *replica_peer_by_id(struct replica *r, uint64_t id);
 struct replica_peer *replica_peer_add(struct replica *r, uint64_t id); /* NULL: no place */
+/* In quarantine: replica_digest.c. */
+static inline bool replica_is_fenced(const struct replica *r)
+{
+    return r->quarantine.index != 0 && !PLANT(PLANT_NO_QUARANTINE);
+}
 static inline uint64_t replica_current_leader(const struct replica *r)
 {
     if (!r->started) {
@@ -258,7 +278,7 @@ static inline uint64_t replica_current_leader(const struct replica *r)
         return r->removed_leader;
     }
     if (r->core.state == RAFT_LEADER) {
-        return r->config.id;
+        return replica_is_fenced(r) ? 0 : r->config.id; /* it hands over, and executes nothing */
     }
     return r->core.state == RAFT_FOLLOWER ? r->core.follower_state.current_leader.id : 0;
 }
@@ -278,6 +298,9 @@ void replica_lease_receive(struct replica *r, const struct replica_peer *peer, c
 void replica_lease_watch(struct replica *r); /* log why the lease is off */
 void replica_lease_timer_cb(struct env_timer *timer);
 void replica_lease_info(struct replica *r, uint64_t now_us, struct replica_info *info);
+
+/* replica_info.c */
+bool replica_is_ready(const struct replica *r); /* as replica_is_leader, also in quarantine */
 
 /* replica_change.c */
 /* Gives malloc'd *data. */
@@ -316,6 +339,8 @@ void replica_snapshot_applied(struct replica *r, size_t len);
 /* Give up the one that is being taken; requests wait for the next. Before a snapshot is installed: what is written is
  * of the content before it. */
 void replica_snapshot_abandon(struct replica *r);
+void replica_snapshot_refuse(
+    struct replica *r); /* ... and those who wait for one are told: this node is in quarantine */
 /* The content is now that of this snapshot, which is in the directory: remember it and its configuration, count anew.
  */
 bool replica_snapshot_installed(struct replica *r, const struct snapshot_meta *meta, uint64_t file_bytes);
@@ -336,8 +361,15 @@ uint64_t replica_stamp(struct replica *r);
 
 /* replica_apply.c */
 void replica_apply_more(struct replica *r);
-uint64_t replica_digest_at(const struct replica *r, uint64_t index, bool *known);
-void replica_check_digest(struct replica *r, const struct replica_peer *peer, uint64_t index, uint64_t digest);
+
+/* replica_digest.c */
+void replica_digest_note(struct replica *r);                                      /* an entry was applied */
+uint64_t replica_digest_at(const struct replica *r, uint64_t index, bool *known); /* if it is a checkpoint kept */
+void replica_digest_reported(struct replica *r, struct replica_peer *peer, uint64_t index, uint64_t digest);
+void replica_verdict_receive(struct replica *r, const struct message_verdict *verdict);
+void replica_digest_lead_begins(struct replica *r);
+void replica_digest_forget(struct replica *r); /* the content was replaced by a peer's */
+void replica_quarantine_tick(struct replica *r);
 
 /* replica_recv.c */
 /* Are these settings of a configuration the ones that this node runs with? */

@@ -48,7 +48,7 @@ void replica_lease_receive(struct replica *r, const struct replica_peer *peer, c
     if (append->instant == 0 || append->instant < r->start_us || append->instant > now_of(r)) {
         return;
     }
-    if (append->grant_us != 0 && !r->removed) {
+    if (append->grant_us != 0 && !r->removed && !replica_reads_refused(r)) {
         grant_take(&r->grant, r->core.current_term, append->instant, append->grant_us, append->needs);
     }
     /* What was exposed when the leader stamped this is at least as new as our echo of `instant`. Keep the oldest such
@@ -126,7 +126,7 @@ void replica_pull(struct replica *r, uint64_t index)
 
 bool replica_read_local(struct replica *r, uint64_t *received)
 {
-    if (r->dead || !r->started) {
+    if (r->dead || !r->started || replica_reads_refused(r)) {
         return false;
     }
     if (r->core.state == RAFT_LEADER) {
@@ -264,7 +264,7 @@ enum replica_status replica_transfer(struct replica *r, uint64_t id)
 {
     uint64_t best = 0, best_match = 0;
 
-    if (r->dead || !replica_is_leader(r)) {
+    if (r->dead || !replica_is_ready(r)) {
         return REPLICA_NOT_LEADER;
     }
     if (r->transfer_deadline_us != 0 || raft_transferee(&r->core) != 0) {
@@ -273,7 +273,7 @@ enum replica_status replica_transfer(struct replica *r, uint64_t id)
     for (unsigned i = 0; i < r->n_peers; i++) {
         const struct replica_peer *peer = &r->peers[i];
         raft_index match = 0;
-        if (peer->voter && peer->connected && (id == 0 || peer->id == id) &&
+        if (peer->voter && peer->connected && !peer->differs && (id == 0 || peer->id == id) &&
             raft_match_index(&r->core, peer->id, &match) == 0 && match >= best_match) {
             best = peer->id;
             best_match = match;
@@ -294,8 +294,11 @@ enum replica_status replica_transfer(struct replica *r, uint64_t id)
 
 /* --- Shown --- */
 
-static enum lease_off off_reason(const struct replica *r, uint64_t now)
+static enum lease_off off_reason(struct replica *r, uint64_t now)
 {
+    if (replica_reads_refused(r)) {
+        return replica_is_fenced(r) ? LEASE_OFF_QUARANTINE : LEASE_OFF_DISPUTE;
+    }
     if (r->core.state == RAFT_LEADER) {
         return replica_is_leader(r) ? lease_check(&r->lease, now) : LEASE_OFF_TERM;
     }

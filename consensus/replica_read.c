@@ -45,8 +45,11 @@ static void finish(struct replica *r, struct replica_read *read, enum replica_st
 
 enum replica_status replica_read_start(struct replica *r, struct replica_read *read)
 {
-    if (r->dead || !replica_leads(r)) {
+    if (r->dead || !replica_leads(r) || replica_is_fenced(r)) {
         return REPLICA_NOT_LEADER;
+    }
+    if (replica_reads_refused(r)) {
+        return REPLICA_DISPUTED;
     }
     read->start_us = r->last_stamp;
     read->index = r->exposed > r->term_start_index ? r->exposed : r->term_start_index;

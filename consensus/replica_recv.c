@@ -350,7 +350,8 @@ static void receive_timeout_now(struct replica *r, struct replica_peer *peer, co
 {
     struct raft_message message = {.type = RAFT_TIMEOUT_NOW, .server_id = peer->id, .server_address = peer->address};
 
-    if (m->term != r->core.current_term || r->removed || r->env->ops->now_us(r->env) < r->stand_guard_us) {
+    if (m->term != r->core.current_term || r->removed || replica_is_fenced(r) ||
+        r->env->ops->now_us(r->env) < r->stand_guard_us) {
         return; /* delayed, or from a leader that this node does not follow yet */
     }
     r->timeout_now_term = m->term;
@@ -384,7 +385,7 @@ static void receive_echo(struct replica *r, struct replica_peer *peer, const str
         peer->applied = m->echo.applied;
     }
     if (m->echo.digest_index != 0) {
-        replica_check_digest(r, peer, m->echo.digest_index, m->echo.digest);
+        replica_digest_reported(r, peer, m->echo.digest_index, m->echo.digest);
     }
 }
 
@@ -472,6 +473,11 @@ bool replica_receive(struct replica *r, uint64_t from, uint64_t connection, cons
         break;
     case MESSAGE_REMOVED:
         replica_removed_receive(r, peer->id, m.removed.index);
+        break;
+    case MESSAGE_VERDICT:
+        if (follows(r, peer->id, m.term)) {
+            replica_verdict_receive(r, &m.verdict);
+        }
         break;
     default:
         receive_snapshot(r, peer, &m);

@@ -83,7 +83,7 @@ static bool send_append(struct replica *r, struct replica_peer *peer, uint64_t p
                                        .exposed = r->exposed,
                                        .n_entries = n};
     /* Before its barrier is applied a leader may not know all that earlier ones had exposed: nothing is promised. */
-    if (m.append.stamp != 0 && replica_is_leader(r)) {
+    if (m.append.stamp != 0 && replica_is_leader(r) && !peer->differs && !replica_reads_refused(r)) {
         uint64_t newest;
         m.append.grant_us = (uint32_t)lease_grant(&r->lease, peer->id, r->commit, now_us, &newest);
         m.append.needs = wal_last(r->wal);
@@ -257,6 +257,9 @@ void replica_send_core(struct replica *r, const struct raft_message *m)
                                            m->append_entries_result.features, m->append_entries_result.capacity};
         break;
     case RAFT_REQUEST_VOTE:
+        if (replica_is_fenced(r)) {
+            return; /* it does not stand: nobody hears of it */
+        }
         out.type = MESSAGE_VOTE;
         out.term = m->request_vote.term;
         out.vote = (struct message_vote){

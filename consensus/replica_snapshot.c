@@ -111,6 +111,9 @@ enum replica_status replica_snapshot_take(struct replica *r, struct replica_snap
     if (r->dead || !r->started || r->applied == 0) {
         return REPLICA_BUSY;
     }
+    if (replica_is_fenced(r)) {
+        return REPLICA_DISPUTED;
+    }
     request->next = NULL;
     append(&r->take.waiting, request);
     r->env->ops->timer_set(r->env, &r->take.timer, 0);
@@ -171,7 +174,7 @@ static bool due_by_age(const struct replica *r, uint64_t now_us)
 
 static bool is_due(struct replica *r, uint64_t now_us)
 {
-    if (r->applied <= r->snapshot.index || r->configured.index == 0) {
+    if (r->applied <= r->snapshot.index || r->configured.index == 0 || replica_is_fenced(r)) {
         return false;
     }
     return r->take.waiting != NULL || (now_us >= r->take.retry_us && (due_by_size(r) || due_by_age(r, now_us)));
@@ -221,6 +224,12 @@ void replica_snapshot_abandon(struct replica *r)
         append(&requests, r->take.waiting);
         r->take.waiting = requests;
     }
+}
+
+void replica_snapshot_refuse(struct replica *r)
+{
+    replica_snapshot_abandon(r);
+    answer(&r->take.waiting, REPLICA_DISPUTED, NULL);
 }
 
 static enum replica_status status_of(enum snapshot_status status)

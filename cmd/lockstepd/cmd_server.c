@@ -290,7 +290,8 @@ static void status_member(struct resp_buffer *out, const struct replica_info *in
         buffer_printf(out, ",\"echo_age_us\":%" PRIu64 ",\"rtt_us\":%" PRIu64, m->echo_age_us, m->rtt_us);
     }
     if (!m->self && info->role == REPLICA_LEADER) {
-        buffer_printf(out, ",\"grant_left_us\":%" PRIu64, m->grant_left_us);
+        buffer_printf(out, ",\"differs\":%s,\"grant_left_us\":%" PRIu64, m->differs ? "true" : "false",
+                      m->grant_left_us);
     }
     buffer_printf(out, "}");
 }
@@ -335,7 +336,8 @@ static void run_status(struct call *call)
     bool known = member_find(owner->node, owner->config->id, &self);
     json_address(&text, known ? self.host : owner->config->bind, known ? self.port : owner->config->port);
     status_reads(&text, &info, &stats);
-    buffer_printf(&text, ",\"change_pending\":%s", info.configuration_committed ? "false" : "true");
+    buffer_printf(&text, ",\"change_pending\":%s,\"quarantined\":%s", info.configuration_committed ? "false" : "true",
+                  info.quarantined != 0 ? "true" : "false");
     buffer_printf(&text, ",\"loading\":%s,\"snapshot\":{\"index\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"taking\":%s}",
                   replica_is_loading(node_replica(owner->node)) ? "true" : "false", info.snapshot.index,
                   info.snapshot.file_bytes, info.snapshot_taking ? "true" : "false");

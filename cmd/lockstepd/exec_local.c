@@ -118,6 +118,9 @@ static enum verdict judge(struct executor *ex, struct local_read *read)
     const uint64_t applied = replica_applied(ex->replica);
     uint64_t received;
 
+    if (replica_reads_refused(ex->replica)) {
+        return NO;
+    }
     if (read->mode == EXEC_SESSION && store_revision(ex->config.store) >= read->session->revision) {
         read->counter = &ex->stats.reads_session;
         return NOW;
@@ -233,11 +236,15 @@ static void give_up(struct executor *ex, struct exec_request *request)
 void exec_local_turn_end(struct executor *ex)
 {
     const uint64_t applied = replica_applied(ex->replica);
+    const bool refused = ex->local.first != NULL && replica_reads_refused(ex->replica);
     struct exec_request *request = ex->local.first;
 
     while (request != NULL) {
         struct exec_request *next = request->next;
-        if (request->number <= applied) {
+        if (refused) {
+            exec_list_remove(&ex->local, request);
+            give_up(ex, request);
+        } else if (request->number <= applied) {
             exec_list_remove(&ex->local, request);
             answer(ex, request);
         } else if (now_us(ex) >= request->deadline_us) {

@@ -34,6 +34,9 @@ static void session_reads_pop(struct exec_session *s, const struct exec_request 
 
 void exec_read_now(struct executor *ex, struct exec_request *request)
 {
+    if (request->error == NULL && replica_reads_refused(ex->replica)) {
+        request->error = EXEC_DISPUTED;
+    }
     if (request->error != NULL) {
         exec_finish_error(ex, request, request->error);
         return;
@@ -67,6 +70,9 @@ static void confirmed_cb(struct replica_read *read, enum replica_status status)
         exec_list_remove(&group->requests, request);
         session_reads_pop(s, request);
         request->group = NULL;
+        if (status == REPLICA_DISPUTED) {
+            request->error = EXEC_DISPUTED;
+        }
         if (status != REPLICA_OK) {
             exec_route_again(ex, request);
         } else if (s->last_batch != NULL) {
@@ -127,7 +133,8 @@ void exec_reads_turn_end(struct executor *ex)
         return;
     }
     ex->collecting = NULL;
-    if (replica_read_start(ex->replica, &group->read) != REPLICA_OK) {
-        confirmed_cb(&group->read, REPLICA_NOT_LEADER);
+    const enum replica_status status = replica_read_start(ex->replica, &group->read);
+    if (status != REPLICA_OK) {
+        confirmed_cb(&group->read, status);
     }
 }

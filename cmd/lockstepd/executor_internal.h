@@ -16,6 +16,8 @@
 /* What a client is told (DESIGN section 8). */
 #define EXEC_CLUSTERDOWN "CLUSTERDOWN no leader is known: not executed"
 #define EXEC_REMOVED "CLUSTERDOWN this node was removed from the cluster: not executed, connect to another one"
+#define EXEC_DISPUTED                                                                                                  \
+    "TRYAGAIN this node's content is in doubt, see its log: nothing was read, retry or ask another node"
 #define EXEC_TRYAGAIN "TRYAGAIN the leader is changing or overloaded: not executed, retry"
 #define EXEC_STOPPING "TRYAGAIN this node is stopping: not executed, retry at another one"
 #define EXEC_UNKNOWN "UNKNOWN the outcome is not known: the command may have been executed"

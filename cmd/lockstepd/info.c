@@ -261,7 +261,8 @@ static void lockstep_peers(const struct facts *f)
             uint64_t lag = f->replica.last > m->match ? f->replica.last - m->match : 0;
             buffer_printf(f->out, ",match=%" PRIu64 ",lag=%" PRIu64 ",applied=%" PRIu64 ",rtt_us=%" PRIu64, m->match,
                           lag, m->applied, m->rtt_us);
-            buffer_printf(f->out, ",grant_left_us=%" PRIu64, m->grant_left_us);
+            buffer_printf(f->out, ",grant_left_us=%" PRIu64 ",content=%s", m->grant_left_us,
+                          m->differs ? "differs" : "ok");
             if (m->echo_age_us != UINT64_MAX) {
                 buffer_printf(f->out, ",echo_age_us=%" PRIu64, m->echo_age_us);
             }
@@ -294,6 +295,8 @@ static void lockstep_raft(const struct facts *f)
     buffer_printf(f->out,
                   "inflight_bytes:%" PRIu64 "\r\nlog_tail_bytes:%" PRIu64 "\r\ndigest_mismatches:%" PRIu64 "\r\n",
                   r->inflight_bytes, r->tail_bytes, r->digest_mismatches);
+    buffer_printf(f->out, "digest_agreed:%" PRIu64 "\r\nquarantined:%" PRIu64 "\r\ndigests_disputed:%" PRIu64 "\r\n",
+                  r->digest_agreed, r->quarantined, r->disputed);
     buffer_printf(f->out, "frames_sent:%" PRIu64 "\r\nframes_received:%" PRIu64 "\r\nframes_dropped:%" PRIu64 "\r\n",
                   r->frames_sent, r->frames_received, r->frames_dropped);
     buffer_printf(f->out, "wal_writes:%" PRIu64 "\r\nwal_bytes:%" PRIu64 "\r\nwal_segments:%" PRIu64 "\r\n",

@@ -79,6 +79,7 @@ unsigned members_get(struct node *node, struct replica_info *info, struct member
             .rtt_us = peer->rtt_us,
             .echo_age_us = peer->echo_age_us,
             .grant_left_us = peer->grant_left_us,
+            .differs = peer->differs,
         };
         if (m->self) {
             m->connected = true;

@@ -17,6 +17,7 @@ struct member {
     uint64_t applied;
     uint64_t rtt_us;
     uint64_t echo_age_us;   /* UINT64_MAX: none */
+    bool differs;           /* known to the leader: its content is not what a majority holds */
     uint64_t grant_left_us; /* known to the leader: it may read locally for at most this long */
 };
 

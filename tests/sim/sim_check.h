@@ -24,6 +24,7 @@ struct sim_committed_servers {
 struct sim_check {
     struct sim_committed_servers configurations[SIM_CONFIGURATIONS_MAX]; /* committed, by index */
     unsigned n_configurations;
+    bool differences_expected; /* a scenario made a node's content differ */
     struct sim_world *world;
     struct sim_applied *committed; /* by index; content 0: not known */
     uint64_t committed_n, committed_capacity;

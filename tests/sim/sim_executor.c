@@ -385,7 +385,9 @@ static void check_applied(struct sim_node *node, uint64_t index, uint64_t term, 
         .replies = node->applying_replies,
     };
 
-    sim_check_applied(node->check, node->position, &applied);
+    if (!node->wrong) {
+        sim_check_applied(node->check, node->position, &applied);
+    }
     sim_world_trace(node->world, 20, index, applied.digest);
 }
 
@@ -431,7 +433,9 @@ static uint64_t fsm_time_ms(void *ctx)
 
 static uint64_t fsm_digest(void *ctx)
 {
-    return store_digest(((struct sim_node *)ctx)->store);
+    const struct sim_node *node = ctx;
+
+    return store_digest(node->store) ^ node->spoilt;
 }
 
 /* A snapshot took the place of the content. */

@@ -131,6 +131,8 @@ void sim_node_start(struct sim_node *node)
     node->started_us = node->world->now_us;
     node->paused_until_us = 0;
     node->applied_index = 0;
+    node->spoilt = 0;
+    node->wrong = false;
     node->progress = (struct sim_progress){0};
     node->may_stop = node->disk.write_error_ppm > 0 || node->disk.read_error_ppm > 0;
     node->may_refuse = node->may_stop || sim_disk_free_bytes(&node->disk) < SIM_NODE_ROOM;

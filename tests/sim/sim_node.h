@@ -85,6 +85,8 @@ struct sim_node {
     struct sim_env env;
     bool may_stop;        /* disk errors in this life entitle it to stop itself */
     bool may_refuse;      /* ... or a full disk, to refuse to start */
+    uint64_t spoilt;      /* this life's digests are wrong by that much */
+    bool wrong;           /* ... and its content is wrong too: sim_content.h */
     bool damaged;         /* durable data was changed: both, for good */
     uint64_t turn_us_max; /* a loop turn ends up to this long after the first event in it */
     /* private */

@@ -22,7 +22,7 @@ const struct sim_plant sim_plants[] = {
     {"stale-read", PLANT_STALE_READ, "reads are not confirmed by a round of echoes", NULL},
     {"lost-truncate", PLANT_LOST_TRUNCATE, "a write is reported for entries that were replaced while it ran",
      "replaced-in-flight"},
-    {"stale-lease", PLANT_STALE_LEASE, "a leader reads from memory without looking at its lease", NULL},
+    {"stale-lease", PLANT_STALE_LEASE, "a leader reads from memory without looking at its lease", "stalled-leader"},
     {"lost-expiry", PLANT_LOST_EXPIRY, "the cluster time of a restarted node stands still", NULL},
     {"no-vote-guard", PLANT_NO_VOTE_GUARD, "a restarted node votes at once, against its promise to a lease",
      "vote-guard"},
@@ -38,6 +38,7 @@ const struct sim_plant sim_plants[] = {
      "install-synced"},
     {"skip-checksum", PLANT_SKIP_CHECKSUM, "what the disk gives is taken without looking at checksums", "bit-flips"},
     {"not-a-cut", STORE(STORE_PLANT_NOT_A_CUT), "a snapshot holds changes made after its cut", "snapshot-crash"},
+    {"no-quarantine", PLANT_NO_QUARANTINE, "a replica whose content differs goes on as before", "spoilt"},
     {NULL, 0, NULL, NULL},
 };
 

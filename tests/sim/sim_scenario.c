@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "tests/sim/sim_content.h"
 #include "tests/sim/sim_install.h"
 #include "tests/sim/sim_members.h"
 #include "tests/sim/sim_snapshots.h"
@@ -705,6 +706,10 @@ const struct sim_scenario sim_scenarios[] = {
     {"stalled-leader", "the leader's process is stalled, then goes on", 3, stalled_leader},
     {"chaos", "frames are lost, doubled and reordered", 3, chaos},
     {"late-frames", "frames of old connections arrive after those of newer ones", 3, late_frames},
+    {"spoilt", "the content of a replica goes wrong: it is quarantined, and nobody reads from it", 3,
+     sim_spoilt_replicas},
+    {"spoilt-no-majority", "two contents differ, and the third node is away: reads are refused until it returns", 3,
+     sim_spoilt_without_majority},
     {"member-add", "a node with an empty disk is added, promoted, and one of the old ones dies", 4, sim_member_add},
     {"member-rolling", "all nodes are replaced, one after the other", 6, sim_member_rolling},
     {"member-leader", "the leader hands over and is removed", 4, sim_member_leader},

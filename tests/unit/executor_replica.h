@@ -12,6 +12,7 @@
 static struct {
     uint64_t leader, term, applied, received, fresh_us;
     bool local;   /* reads are local */
+    bool refused; /* reads are, all of them */
     bool removed; /* this node was */
     enum replica_status propose;
     struct {
@@ -27,6 +28,11 @@ bool replica_is_removed(const struct replica *replica)
 {
     (void)replica;
     return fake.removed;
+}
+bool replica_reads_refused(struct replica *replica)
+{
+    (void)replica;
+    return fake.refused;
 }
 uint64_t replica_leader(const struct replica *replica)
 {
@@ -69,6 +75,9 @@ enum replica_status replica_read_start(struct replica *replica, struct replica_r
     (void)replica;
     if (fake.leader != 1) {
         return REPLICA_NOT_LEADER;
+    }
+    if (fake.refused) {
+        return REPLICA_DISPUTED;
     }
     ck_assert_ptr_null(fake.read);
     fake.read = read;

@@ -9,7 +9,7 @@
 
 #define SAMPLE_FRAME_MAX (512u * 1024)
 #define SAMPLE_ENTRIES 3u
-#define SAMPLES (MESSAGE_REMOVED + 0u)
+#define SAMPLES (MESSAGE_VERDICT + 0u)
 
 static const struct message_entry sample_entries[SAMPLE_ENTRIES] = {
     {.term = 3, .type = 3, .len = 9, .data = "configure"},
@@ -99,6 +99,9 @@ static inline struct message sample_of(enum message_type type)
         break;
     case MESSAGE_REMOVED:
         m.removed = (struct message_removed){0x11};
+        break;
+    case MESSAGE_VERDICT:
+        m.verdict = (struct message_verdict){0x11, 0x12, true};
         break;
     default:
         return sample_of_snapshot(type);

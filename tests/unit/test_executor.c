@@ -706,6 +706,26 @@ START_TEST(entries_that_did_not_come_by_may_touch_anything)
 }
 END_TEST
 
+START_TEST(content_in_doubt_is_not_read)
+{
+    struct test_request *first = submit("GET a"); /* waits to be confirmed */
+    turn();
+    fake.refused = true;
+    struct replica_read *read = fake.read;
+    fake.read = NULL;
+    read->cb(read, REPLICA_OK);
+    struct test_request *second = submit("GET a");
+    turn();
+    assert_reply(first, "-TRYAGAIN this node's content is in doubt");
+    assert_reply(second, "-TRYAGAIN this node's content is in doubt");
+    exec_session_set_mode(&session, EXEC_STALE, 0);
+    set_leader(2, 7);
+    (void)submit("GET b"); /* not from the copy here */
+    turn();
+    assert_sent(0, 2, "GET b");
+}
+END_TEST
+
 START_TEST(a_session_reads_here_what_it_has_seen)
 {
     struct executor_stats stats;
@@ -819,6 +839,7 @@ int main(void)
     tcase_add_test(tcase, a_draining_node_refuses_the_new_and_finishes_the_old);
     tcase_add_test(tcase, a_key_that_is_on_its_way_is_waited_for);
     tcase_add_test(tcase, entries_that_did_not_come_by_may_touch_anything);
+    tcase_add_test(tcase, content_in_doubt_is_not_read);
     tcase_add_test(tcase, a_session_reads_here_what_it_has_seen);
     tcase_add_test(tcase, a_session_sees_what_was_answered_elsewhere);
     tcase_add_test(tcase, a_confirmed_read_raises_the_revision);

@@ -158,6 +158,7 @@ static const struct change changes[] = {
     {MESSAGE_PING, 16, 8, 0, false}, /* stamp */
     {MESSAGE_ECHO, 16, 8, 0, false},
     {MESSAGE_REMOVED, 16, 8, 0, false},
+    {MESSAGE_VERDICT, 16, 8, 0, false},
     /* snapshots */
     {MESSAGE_SNAPSHOT_OFFER, 16, 8, 0, false}, /* where the log begins */
     {MESSAGE_SNAPSHOT_OFFER, 4, 4, 0, false},  /* bytes of the header */
