@@ -197,7 +197,7 @@ static void ready_cb(void *ctx)
     }
 }
 
-static void took(struct replica *r, const struct message_snapshot_piece *piece)
+static void took(struct replica *r, uint64_t connection, const struct message_snapshot_piece *piece)
 {
     struct fetch *f = &r->fetch;
     const struct snapshot_position next = snapshot_receiver_next(f->receiver);
@@ -205,8 +205,9 @@ static void took(struct replica *r, const struct message_snapshot_piece *piece)
     f->heard_us = now_of(r);
     f->quiet = 0;
     f->bytes += piece->len;
-    f->resumed += f->broken && f->position > 0;
+    f->resumed += f->position > 0 && (f->broken || (f->connection != 0 && connection != f->connection));
     f->broken = false;
+    f->connection = connection;
     if (next.offset == f->position) {
         f->phase = FETCH_CHECKING; /* it was the trailer */
         f->position = f->file_bytes;
@@ -240,7 +241,7 @@ void replica_fetch_piece(struct replica *r, const struct replica_peer *peer, con
     }
     switch (snapshot_receiver_put(f->receiver, &at, piece->data, piece->len)) {
     case SNAPSHOT_OK:
-        took(r, piece);
+        took(r, peer->connection, piece);
         break;
     case SNAPSHOT_BUSY:
         f->bytes_again += piece->len; /* comes again, after ready_cb */
@@ -319,6 +320,7 @@ static void begin(struct replica *r, const struct replica_peer *peer, const stru
     f->peer = peer->id;
     f->file_bytes = offer->file_bytes;
     f->position = 0;
+    f->connection = 0;
     f->round++;
     f->quiet = 0;
     f->heard_us = f->asked_us = now_of(r);

@@ -43,7 +43,7 @@ struct config {
     struct read_mode read_mode_parsed; /* the same, parsed by config_finish */
     uint64_t maxmemory;                /* bytes of logical store size, 0: none */
     uint64_t wal_segment_bytes, space_reserve_bytes, inflight_bytes, log_tail_bytes;
-    uint64_t snapshot_log_bytes, snapshot_rate, log_keep_bytes;
+    uint64_t snapshot_log_bytes, snapshot_rate, snapshot_transfer_rate, log_keep_bytes;
     uint32_t snapshot_age_s;
     uint32_t batch_bytes_max; /* target size of one log entry, default 256 KiB */
     uint32_t entry_bytes_max; /* one command at most this, default 64 MiB */

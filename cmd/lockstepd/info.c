@@ -358,6 +358,23 @@ static void lockstep_loop(const struct facts *f)
     buffer_printf(f->out, "loop_core_wait_us:%" PRIu64 "\r\n", l->core_wait);
 }
 
+static void lockstep_transfers(const struct facts *f)
+{
+    const struct replica_info *r = &f->replica;
+
+    buffer_printf(f->out, "snapshot_sends:%u\r\nsnapshot_sent_bytes:%" PRIu64 "\r\n", r->snapshot_sends,
+                  r->snapshot_bytes_sent);
+    buffer_printf(f->out,
+                  "snapshot_fetch:%s\r\nsnapshot_fetch_index:%" PRIu64 "\r\nsnapshot_fetch_bytes:%" PRIu64
+                  "\r\nsnapshot_fetch_total:%" PRIu64 "\r\n",
+                  r->snapshot_fetch, r->snapshot_fetch_index, r->snapshot_fetch_bytes, r->snapshot_fetch_total);
+    buffer_printf(f->out,
+                  "snapshot_installs:%" PRIu64 "\r\nsnapshot_resumed:%" PRIu64 "\r\nsnapshot_received_bytes:%" PRIu64
+                  "\r\nsnapshot_received_again_bytes:%" PRIu64 "\r\nsnapshot_install_last_us:%" PRIu64 "\r\n",
+                  r->snapshot_installs, r->snapshot_resumed, r->snapshot_bytes_received, r->snapshot_bytes_again,
+                  r->snapshot_install_us);
+}
+
 static void section_lockstep(const struct facts *f)
 {
     const struct node_stats *n = &f->node;
@@ -377,6 +394,7 @@ static void section_lockstep(const struct facts *f)
     buffer_printf(f->out, "unknown_outcomes:%" PRIu64 "\r\ntryagain:%" PRIu64 "\r\n", n->unknown_outcomes, n->tryagain);
     lockstep_loop(f);
     lockstep_snapshots(f);
+    lockstep_transfers(f);
     lockstep_peers(f);
 }
 

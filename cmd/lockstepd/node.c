@@ -210,6 +210,7 @@ static struct replica_snapshot_config snapshot_config(const struct config *c)
         .log_bytes = c->snapshot_log_bytes,
         .age_s = c->snapshot_age_s,
         .rate = c->snapshot_rate,
+        .transfer_rate = c->snapshot_transfer_rate,
         .keep_bytes = c->log_keep_bytes,
     };
 }
