@@ -186,7 +186,15 @@ static bool body_read(struct archive_reader *r, const struct record *record)
         r->data = data;
         r->cap = len * 2;
     }
-    return len == 0 || (fread(r->data, 1, len, r->file) == len && XXH3_64bits(r->data, record->len) == record->body);
+    if (len > 0 && fread(r->data, 1, len, r->file) != len) {
+        return false;
+    }
+    for (size_t i = record->len; i < len; i++) {
+        if (r->data[i] != 0) {
+            return false;
+        }
+    }
+    return XXH3_64bits(r->data, record->len) == record->body;
 }
 
 static bool follows(const struct archive_reader *r, const struct record *record)

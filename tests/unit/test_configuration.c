@@ -171,6 +171,42 @@ START_TEST(an_id_or_address_given_twice_is_refused)
 }
 END_TEST
 
+/* Tools write configurations without the core: byte for byte what the core would write. */
+START_TEST(our_encoding_is_the_cores)
+{
+    for (unsigned n = 1; n <= REPLICA_SERVERS_MAX; n++) {
+        struct sample s = encode(n);
+        struct configuration_server servers[REPLICA_SERVERS_MAX];
+        uint8_t *own;
+
+        ck_assert_uint_eq(configuration_servers(s.bytes, servers, REPLICA_SERVERS_MAX), n);
+        for (unsigned i = 0; i < n; i++) {
+            ck_assert_uint_eq(servers[i].id, 5 + i);
+            ck_assert(servers[i].voter == (i % 2 == 0));
+        }
+        ck_assert_uint_eq(configuration_bytes(servers, n), s.len);
+        own = malloc(s.len);
+        ck_assert_ptr_nonnull(own);
+        configuration_encode(servers, n, &settings, own);
+        ck_assert_mem_eq(own, s.bytes, s.len);
+        free(own);
+        free(s.bytes);
+    }
+}
+END_TEST
+
+START_TEST(our_encoding_refuses_what_the_core_refuses)
+{
+    struct configuration_server servers[2] = {{1, "a:1,a:2", true}, {1, "b:1,b:2", true}};
+
+    ck_assert_uint_eq(configuration_bytes(servers, 2), 0);
+    servers[1] = (struct configuration_server){2, "a:1,a:2", true};
+    ck_assert_uint_eq(configuration_bytes(servers, 2), 0);
+    servers[1] = (struct configuration_server){0, "b:1,b:2", true};
+    ck_assert_uint_eq(configuration_bytes(servers, 2), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("configuration");
@@ -183,6 +219,8 @@ int main(void)
     tcase_add_test(tcase, malformed_fields_are_refused);
     tcase_add_test(tcase, more_servers_than_allowed_are_refused);
     tcase_add_test(tcase, an_id_or_address_given_twice_is_refused);
+    tcase_add_test(tcase, our_encoding_is_the_cores);
+    tcase_add_test(tcase, our_encoding_refuses_what_the_core_refuses);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

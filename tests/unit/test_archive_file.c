@@ -1,0 +1,206 @@
+/* Archive files: read back as written, continued after a crash, and no damage goes unnoticed. */
+#include "cmd/lockstep/archive_file.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FIRST 41u
+
+static char dir[64];
+static char path[128];
+static char error[ARCHIVE_ERROR_MAX];
+static const struct archive_head head = {.cluster = "0123456789abcde", .first_index = FIRST, .prev_term = 2};
+
+static void setup(void)
+{
+    char name[ARCHIVE_NAME_BYTES];
+    snprintf(dir, sizeof dir, "/tmp/test-archive-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    archive_name_format(name, FIRST);
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+}
+
+static void teardown(void)
+{
+    (void)unlink(path);
+    (void)rmdir(dir);
+}
+
+/* Entry i of a file: its data follows from the index. */
+static struct wal_entry entry_of(uint64_t index, uint8_t data[100])
+{
+    memset(data, (int)(index * 37 % 251), 100);
+    return (struct wal_entry){
+        .index = index, .term = 2 + index / 44, .type = WAL_COMMAND, .data = data, .len = index * 11 % 100};
+}
+
+static void add(struct archive_writer *writer, uint64_t from, uint64_t to)
+{
+    uint8_t data[100];
+    for (uint64_t i = from; i <= to; i++) {
+        const struct wal_entry entry = entry_of(i, data);
+        ck_assert_msg(archive_writer_add(writer, &entry, error), "%s", error);
+    }
+}
+
+static void write_file(uint64_t to, bool seal)
+{
+    struct archive_writer *writer = archive_writer_create(dir, &head, error);
+    ck_assert_msg(writer != NULL, "%s", error);
+    add(writer, FIRST, to);
+    ck_assert(archive_writer_sync(writer, error));
+    ck_assert(archive_writer_close(writer, seal, error));
+}
+
+/* Reads all; gives how it ended, and the last index. */
+static enum archive_end read_file(uint64_t *last)
+{
+    struct archive_reader *reader = archive_reader_open(path, error);
+    struct wal_entry entry;
+    enum archive_end end = ARCHIVE_DAMAGED;
+    uint8_t data[100];
+    *last = FIRST - 1;
+    if (reader == NULL) {
+        return end;
+    }
+    while ((end = archive_reader_next(reader, &entry)) == ARCHIVE_MORE) {
+        const struct wal_entry expected = entry_of(++*last, data);
+        ck_assert_uint_eq(entry.index, expected.index);
+        ck_assert_uint_eq(entry.term, expected.term);
+        ck_assert_uint_eq(entry.len, expected.len);
+        ck_assert(entry.len == 0 || memcmp(entry.data, data, entry.len) == 0);
+    }
+    archive_reader_close(reader);
+    return end;
+}
+
+START_TEST(entries_come_back)
+{
+    uint64_t last;
+    write_file(60, true);
+    ck_assert_int_eq(read_file(&last), ARCHIVE_SEALED);
+    ck_assert_uint_eq(last, 60);
+}
+END_TEST
+
+START_TEST(a_torn_end_is_cut_and_continued)
+{
+    struct stat st;
+    uint64_t last;
+    write_file(60, false);
+    ck_assert_int_eq(stat(path, &st), 0);
+    ck_assert_int_eq(read_file(&last), ARCHIVE_OPEN);
+    for (off_t cut = st.st_size - 1; cut > st.st_size - 200; cut -= 7) {
+        uint64_t next, term;
+        ck_assert_int_eq(truncate(path, cut), 0);
+        const enum archive_end end = read_file(&last);
+        ck_assert(end == ARCHIVE_TORN || end == ARCHIVE_OPEN);
+        struct archive_writer *writer = archive_writer_resume(dir, FIRST, &next, &term, error);
+        ck_assert_msg(writer != NULL, "%s", error);
+        ck_assert_uint_eq(next, last + 1);
+        add(writer, next, 60);
+        ck_assert(archive_writer_close(writer, false, error));
+        ck_assert_int_eq(read_file(&last), ARCHIVE_OPEN);
+        ck_assert_uint_eq(last, 60);
+    }
+}
+END_TEST
+
+START_TEST(a_sealed_file_is_not_continued)
+{
+    uint64_t next, term;
+    write_file(60, true);
+    ck_assert_ptr_null(archive_writer_resume(dir, FIRST, &next, &term, error));
+    ck_assert_str_eq(error, "");
+    ck_assert_uint_eq(next, 61);
+    ck_assert_uint_eq(term, 3);
+}
+END_TEST
+
+/* Of a sealed file every bit counts: it is damaged, or, in the seal and the entry before it, not known to be whole. */
+START_TEST(every_flipped_bit_is_noticed)
+{
+    uint64_t last;
+    struct stat st;
+    write_file(45, true);
+    ck_assert_int_eq(stat(path, &st), 0);
+    FILE *file = fopen(path, "r+");
+    ck_assert_ptr_nonnull(file);
+    for (long i = 0; i < st.st_size * 8; i += 3) {
+        (void)fseek(file, i / 8, SEEK_SET);
+        const int byte = fgetc(file);
+        (void)fseek(file, i / 8, SEEK_SET);
+        (void)fputc(byte ^ 1 << i % 8, file);
+        (void)fflush(file);
+        ck_assert_int_ne(read_file(&last), ARCHIVE_SEALED);
+        (void)fseek(file, i / 8, SEEK_SET);
+        (void)fputc(byte, file);
+    }
+    (void)fclose(file);
+    ck_assert_int_eq(read_file(&last), ARCHIVE_SEALED);
+}
+END_TEST
+
+START_TEST(damage_before_whole_entries_is_no_torn_end)
+{
+    uint64_t last;
+    write_file(60, false);
+    FILE *file = fopen(path, "r+");
+    ck_assert_ptr_nonnull(file);
+    (void)fseek(file, 64 + 48 + 8, SEEK_SET); /* inside the second record */
+    (void)fputc(0xee, file);
+    (void)fclose(file);
+    ck_assert_int_eq(read_file(&last), ARCHIVE_DAMAGED);
+}
+END_TEST
+
+START_TEST(entries_out_of_order_are_refused)
+{
+    uint8_t data[100];
+    struct archive_writer *writer = archive_writer_create(dir, &head, error);
+    ck_assert_ptr_nonnull(writer);
+    struct wal_entry entry = entry_of(FIRST + 1, data);
+    ck_assert(!archive_writer_add(writer, &entry, error));
+    entry = entry_of(FIRST, data);
+    entry.term = 1; /* below that of the entry before the file */
+    ck_assert(!archive_writer_add(writer, &entry, error));
+    ck_assert(archive_writer_close(writer, false, error));
+}
+END_TEST
+
+START_TEST(names_are_told_apart)
+{
+    uint64_t index;
+    ck_assert(archive_name_parse("entries-00000000000000ff", &index));
+    ck_assert_uint_eq(index, 255);
+    ck_assert(!archive_name_parse("entries-00000000000000FF", &index));
+    ck_assert(!archive_name_parse("entries-ff", &index));
+    ck_assert(!archive_name_parse("snapshot-00000000000000ff", &index));
+    ck_assert(!archive_name_parse("entries-00000000000000ff.tmp", &index));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("archive_file");
+    TCase *tc = tcase_create("file");
+    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_set_timeout(tc, 60);
+    tcase_add_test(tc, entries_come_back);
+    tcase_add_test(tc, a_torn_end_is_cut_and_continued);
+    tcase_add_test(tc, a_sealed_file_is_not_continued);
+    tcase_add_test(tc, every_flipped_bit_is_noticed);
+    tcase_add_test(tc, damage_before_whole_entries_is_no_torn_end);
+    tcase_add_test(tc, entries_out_of_order_are_refused);
+    tcase_add_test(tc, names_are_told_apart);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
