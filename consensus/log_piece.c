@@ -76,8 +76,8 @@ static const uint8_t *entry_take(const uint8_t *at, const uint8_t *end, uint64_t
     }
     memcpy(&h, at, sizeof h);
     at += sizeof h;
-    if (padded(h.len) > (size_t)(end - at) || h.term == 0 || h.index == 0 || (index != 0 && h.index != index) ||
-        h.type < WAL_COMMAND || h.type > WAL_CHANGE) {
+    if (padded(h.len) > (size_t)(end - at) || h.term == 0 || h.index == 0 || h.index == UINT64_MAX ||
+        (index != 0 && h.index != index) || h.type < WAL_COMMAND || h.type > WAL_CHANGE) {
         return NULL;
     }
     *entry = (struct wal_entry){

@@ -101,7 +101,7 @@ static const char *header_problem(const struct header *h)
     if (h->version != VERSION || h->reserved != 0) {
         return "it was written by a newer version: use that one";
     }
-    return h->first_index == 0 ? "its header makes no sense" : NULL;
+    return h->first_index == 0 || h->first_index == UINT64_MAX ? "its header makes no sense" : NULL;
 }
 
 struct archive_reader *archive_reader_open(const char *path, char error[ARCHIVE_ERROR_MAX])
@@ -205,8 +205,8 @@ static bool follows(const struct archive_reader *r, const struct record *record)
     if (record->type == TYPE_SEAL) {
         return record->index + 1 == index && record->len == 0;
     }
-    return record->index == index && record->term >= term && record->term > 0 && record->type >= WAL_COMMAND &&
-           record->type <= WAL_CHANGE;
+    return record->index == index && index != UINT64_MAX && record->term >= term && record->term > 0 &&
+           record->type >= WAL_COMMAND && record->type <= WAL_CHANGE;
 }
 
 enum archive_end archive_reader_next(struct archive_reader *r, struct wal_entry *entry)
