@@ -1,8 +1,9 @@
 /* Writes: the open batch becomes one log entry; replies are given while it is applied.
  *
  * Group commit: what arrives while an entry is on its way fills the open batch. An entry costs each node two or three
- * wake-ups and a synced write whatever its size, so a second one follows only if the batch is full, or if the first is
- * slow; never more than EXEC_ENTRIES_IN_FLIGHT. */
+ * wake-ups and a synced write whatever its size, so a second one follows only if the batch is full, if the first is
+ * slow, or if that holds a single command: then there are few clients, and processors enough. Never more than
+ * EXEC_ENTRIES_IN_FLIGHT. */
 #include <assert.h>
 #include <stdlib.h>
 
@@ -278,6 +279,7 @@ static bool propose_one(struct executor *ex, struct exec_batch *batch)
         batch->proposed = true;
         ex->in_flight++;
         ex->proposed_us = ex->config.env->ops->now_us(ex->config.env);
+        ex->proposed_commands = count;
         ex->queue_bytes -= batch->bytes;
         note_proposed(ex, count);
         return true;
@@ -301,7 +303,8 @@ static bool propose_one(struct executor *ex, struct exec_batch *batch)
 /* The open batch is not full, but waits no longer. */
 static bool gathered(const struct executor *ex)
 {
-    return ex->in_flight == 0 || ex->config.env->ops->now_us(ex->config.env) >= ex->proposed_us + EXEC_GATHER_US;
+    return ex->in_flight == 0 || (ex->in_flight == 1 && ex->proposed_commands <= 1) ||
+           ex->config.env->ops->now_us(ex->config.env) >= ex->proposed_us + EXEC_GATHER_US;
 }
 
 /* Look again in time, should nothing else happen until then. */

@@ -93,7 +93,8 @@ struct executor {
     struct exec_batch *queue, *queue_tail; /* full, wait to be proposed */
     uint64_t queue_bytes;                  /* of open and queue */
     unsigned in_flight;
-    uint64_t proposed_us; /* when the last one was */
+    uint64_t proposed_us;       /* when the last one was ... */
+    unsigned proposed_commands; /* ... and what it held */
     struct env_timer gather_timer;
     bool gather_armed;
     bool proposing;

@@ -107,6 +107,7 @@ static void teardown(void)
 START_TEST(what_comes_meanwhile_is_one_entry)
 {
     set(1);
+    set(1);
     executor_turn_end(ex);
     ck_assert_uint_eq(fake.n, 1);
     for (unsigned i = 0; i < 3; i++) {
@@ -124,8 +125,22 @@ START_TEST(what_comes_meanwhile_is_one_entry)
 }
 END_TEST
 
+START_TEST(two_lone_clients_do_not_wait_for_each_other)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        set(1);
+        executor_turn_end(ex);
+    }
+    ck_assert_uint_eq(fake.n, 2); /* the third waits */
+    commit_one();
+    executor_turn_end(ex);
+    ck_assert_uint_eq(fake.n, 3);
+}
+END_TEST
+
 START_TEST(a_slow_entry_is_followed_in_time)
 {
+    set(1);
     set(1);
     executor_turn_end(ex);
     mem_env_advance(mem, EXEC_GATHER_US / 2);
@@ -150,6 +165,7 @@ END_TEST
 
 START_TEST(a_full_batch_follows_at_once)
 {
+    set(1);
     set(1);
     executor_turn_end(ex);
     set(BATCH_BYTES);
@@ -182,6 +198,7 @@ int main(void)
 
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, what_comes_meanwhile_is_one_entry);
+    tcase_add_test(tcase, two_lone_clients_do_not_wait_for_each_other);
     tcase_add_test(tcase, a_slow_entry_is_followed_in_time);
     tcase_add_test(tcase, a_full_batch_follows_at_once);
     tcase_add_test(tcase, entries_in_flight_are_bounded);

@@ -10,8 +10,6 @@
 #include "tests/unit/executor_replica.h"
 #include "tests/unit/mem_env.h"
 
-#define SLOW_US 1000u /* an entry that takes longer is followed by another */
-
 /* --- The executor and what it sends ----------------------------------------------------------------------------------
  */
 
@@ -355,7 +353,6 @@ static void fill_flight(struct test_request **first, struct test_request **secon
 {
     *first = submit("SET a 1");
     turn();
-    mem_env_advance(mem, SLOW_US); /* or the second would wait for the first */
     *second = submit("SET a 2");
     turn();
     ck_assert_uint_eq(fake.n, 2);
@@ -593,7 +590,6 @@ START_TEST(a_refused_batch_ends_after_what_is_in_flight)
 {
     struct test_request *first = submit("SET a 1");
     turn();
-    mem_env_advance(mem, SLOW_US);
     fake.propose = REPLICA_NO_SPACE;
     struct test_request *second = submit("SET a 2");
     turn();
