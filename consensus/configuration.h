@@ -13,10 +13,11 @@ struct configuration_settings {
     uint32_t election_timeout_ms;
     uint32_t heartbeat_ms;
     uint32_t rho_ppm;
-    uint32_t feature_level; /* 1 */
+    uint32_t feature_level; /* consensus/feature_level.h */
     uint64_t next_id;       /* lowest id that no server has ever had */
 };
 
+/* What a new cluster begins with, whatever its first nodes understand: their first entries must be equal. */
 #define CONFIGURATION_FEATURE_LEVEL 1u
 #define CONFIGURATION_SETTINGS_BYTES 40u
 

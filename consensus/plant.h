@@ -22,7 +22,8 @@ enum plant {
     PLANT_PRE_VOTE_TERM,        /* a refused pre-vote does not tell the candidate the voter's term */
     PLANT_INSTALL_UNSYNCED,     /* a snapshot from another node is installed before it is on stable storage */
     PLANT_SKIP_CHECKSUM,        /* bytes of the log and of snapshots are taken as they come from the disk */
-    PLANT_NO_QUARANTINE         /* a replica whose content differs goes on as before */
+    PLANT_NO_QUARANTINE,        /* a replica whose content differs goes on as before */
+    PLANT_FEATURE_LEVEL         /* the feature level is raised although not all nodes understand it */
 };
 
 #ifdef LOCKSTEP_PLANT

@@ -212,6 +212,7 @@ static void truncate_from(struct replica *r, uint64_t index)
     assert(index > r->applied);
     replica_log(r, 2, "replacing entries from index %llu on", (unsigned long long)index);
     grant_drop(&r->grant);
+    replica_feature_truncate(r, index);
     if (index >= log_tail_first(&r->tail)) {
         replica_proposals_unknown(r, index);
         log_tail_truncate(&r->tail, index);
@@ -294,6 +295,7 @@ static bool handle_entries(struct replica *r, const struct raft_update *update, 
                 settings.next_id > r->next_id) {
                 r->next_id = settings.next_id;
             }
+            replica_feature_note(r, index + i, settings.feature_level);
         }
         if (entry->term == r->core.current_term && r->core.state == RAFT_LEADER && r->term_start_index == 0) {
             r->term_start_index = index + i;

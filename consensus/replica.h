@@ -168,7 +168,8 @@ struct replica_config {
     bool leases_off;              /* confirm every read by ReadIndex */
     bool grants_off;              /* only the leader reads locally */
     struct replica_snapshot_config snapshots;
-    uint32_t clock_slew_ppm; /* slack of the cluster clock per elapsed time, default 10000 (1 %) */
+    uint32_t clock_slew_ppm;    /* slack of the cluster clock per elapsed time, default 10000 (1 %) */
+    uint32_t feature_level_max; /* highest feature level understood; 0: the binary's (consensus/feature_level.h) */
     const struct replica_fsm *fsm;
     /* Called after role, term, or leader changed. Optional. */
     void (*changed)(void *ctx);
@@ -247,6 +248,16 @@ const char *replica_change_name(enum replica_change_kind kind);
 enum replica_status replica_change(struct replica *replica, enum replica_change_kind kind, uint64_t id,
                                    const char *address, const char **why) __attribute__((warn_unused_result));
 bool replica_change_pending(const struct replica *replica);
+#define REPLICA_WHY_MAX 160u
+/* Raise the cluster's feature level (0: to what this binary understands). REPLICA_OK: proposed, or it is there already;
+ * done as replica_change is. Anything else: `why` says what to do, REPLICA_CONFIG: which node holds it back. */
+enum replica_status replica_upgrade(struct replica *replica, uint32_t level, char why[REPLICA_WHY_MAX])
+    __attribute__((warn_unused_result));
+/* A node's hello says which feature level it understands. */
+void replica_peer_supports(struct replica *replica, uint64_t id, uint32_t level);
+/* Of the newest configuration in the log. */
+uint32_t replica_feature_level(const struct replica *replica);
+
 /* A member says that this node was removed by a committed configuration (the leader may have said so already). From
  * then on it neither stands nor votes nor reads; for REPLICA_REMOVED_GRACE_MS replica_leader() still names the leader
  * it knew, as long as their link lasts, so that its clients' commands can be passed on. */
@@ -346,6 +357,8 @@ struct replica_info {
     uint64_t snapshot_bytes_again; /* received in vain: they were here already, or something before them was missing */
     uint64_t snapshot_install_us;  /* how long the last switch took */
     uint64_t starts;
+    uint32_t feature_level;       /* of the newest configuration ... */
+    uint32_t feature_level_max;   /* ... and what this node understands */
     uint64_t next_id;             /* lowest id that was never used */
     uint64_t configuration_index; /* log index of `servers` ... */
     bool configuration_committed; /* ... and whether this node knows it to be committed */

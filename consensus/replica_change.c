@@ -159,40 +159,30 @@ enum replica_status replica_configuration_encode(const struct replica_server *se
     return bytes != NULL ? REPLICA_OK : REPLICA_NO_MEMORY;
 }
 
-enum replica_status replica_change(struct replica *r, enum replica_change_kind kind, uint64_t id, const char *address,
-                                   const char **why)
+static bool is_busy(struct replica *r, const char **why)
 {
-    struct replica_server servers[REPLICA_SERVERS_MAX];
-    unsigned n = r->n_servers;
-    struct raft_entry entry = {.type = RAFT_CHANGE};
-    struct raft_event event = {.type = RAFT_SUBMIT};
-    struct configuration_settings settings = replica_own_settings(r);
-
-    *why = "";
-    if (r->dead || !replica_is_leader(r)) {
-        return REPLICA_NOT_LEADER;
-    }
     if (PLANT(PLANT_TWO_CHANGES)) {
         r->core.configuration_uncommitted_index = 0;
     }
     if (r->core.configuration_uncommitted_index != 0 || r->transfer_deadline_us != 0 ||
         raft_transferee(&r->core) != 0) {
         *why = "another change or a transfer of leadership is under way: try again";
+        return true;
+    }
+    return false;
+}
+
+enum replica_status replica_change_submit(struct replica *r, const struct replica_server *servers, unsigned n,
+                                          const struct configuration_settings *settings, const char **why)
+{
+    struct raft_entry entry = {.type = RAFT_CHANGE, .term = r->core.current_term};
+    struct raft_event event = {.type = RAFT_SUBMIT};
+
+    if (is_busy(r, why)) {
         return REPLICA_BUSY;
     }
-    memcpy(servers, r->servers, n * sizeof servers[0]);
-    const enum replica_status status = edit(r, kind, id, address, servers, &n, why);
-    if (status != REPLICA_OK) {
-        return status;
-    }
-    if (!keeps_quorum(r, servers, n)) {
-        return refuse(why, "too few of the voters that would remain answer now: the cluster could not commit anything "
-                           "any more");
-    }
-    settings.next_id = kind == REPLICA_ADD_LEARNER ? id + 1 : r->next_id;
-    entry.term = r->core.current_term;
     const enum replica_status encoded =
-        replica_configuration_encode(servers, n, &settings, &entry.buf.base, &entry.buf.len);
+        replica_configuration_encode(servers, n, settings, &entry.buf.base, &entry.buf.len);
     if (encoded != REPLICA_OK) {
         *why = encoded == REPLICA_CONFIG ? "the address is in use by another member" : "out of memory";
         return encoded;
@@ -207,9 +197,40 @@ enum replica_status replica_change(struct replica *r, enum replica_change_kind k
         *why = "the core refused the change";
         return REPLICA_BUSY;
     }
-    replica_log(r, 2, "changing the configuration: %s node %llu", replica_change_name(kind), (unsigned long long)id);
     replica_settle(r);
     return REPLICA_OK;
+}
+
+enum replica_status replica_change(struct replica *r, enum replica_change_kind kind, uint64_t id, const char *address,
+                                   const char **why)
+{
+    struct replica_server servers[REPLICA_SERVERS_MAX];
+    unsigned n = r->n_servers;
+    struct configuration_settings settings = replica_own_settings(r);
+
+    *why = "";
+    if (r->dead || !replica_is_leader(r)) {
+        return REPLICA_NOT_LEADER;
+    }
+    if (is_busy(r, why)) {
+        return REPLICA_BUSY;
+    }
+    memcpy(servers, r->servers, n * sizeof servers[0]);
+    const enum replica_status status = edit(r, kind, id, address, servers, &n, why);
+    if (status != REPLICA_OK) {
+        return status;
+    }
+    if (!keeps_quorum(r, servers, n)) {
+        return refuse(why, "too few of the voters that would remain answer now: the cluster could not commit anything "
+                           "any more");
+    }
+    settings.next_id = kind == REPLICA_ADD_LEARNER ? id + 1 : r->next_id;
+    const enum replica_status submitted = replica_change_submit(r, servers, n, &settings, why);
+    if (submitted == REPLICA_OK) {
+        replica_log(r, 2, "changing the configuration: %s node %llu", replica_change_name(kind),
+                    (unsigned long long)id);
+    }
+    return submitted;
 }
 
 const char *replica_change_name(enum replica_change_kind kind)

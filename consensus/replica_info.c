@@ -142,6 +142,8 @@ void replica_info(struct replica *r, struct replica_info *info)
         .wal_segments = stats.segments,
         .wal_disk_bytes = stats.disk_bytes,
         .starts = r->state.starts,
+        .feature_level = replica_feature_level(r),
+        .feature_level_max = r->feature_max,
         .next_id = r->next_id,
         .configuration_index = r->core.configuration_uncommitted_index != 0 ? r->core.configuration_uncommitted_index
                                                                             : r->core.configuration_committed_index,

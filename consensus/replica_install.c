@@ -26,7 +26,7 @@ enum message_refusal replica_judge_snapshot(const struct replica *r, const struc
     if (memcmp(meta->cluster, r->config.cluster, sizeof meta->cluster) != 0) {
         return MESSAGE_REFUSED_FOREIGN;
     }
-    if (meta->feature_level > CONFIGURATION_FEATURE_LEVEL ||
+    if (meta->feature_level > r->feature_max ||
         !configuration_check(meta->configuration, meta->configuration_len, REPLICA_SERVERS_MAX, REPLICA_ADDRESS_MAX,
                              &settings) ||
         meta->configuration_index == 0 || meta->configuration_index > meta->index) {
@@ -127,6 +127,9 @@ static bool take_over(struct replica *r, const struct snapshot_meta *meta, uint6
     (void)configuration_check(meta->configuration, meta->configuration_len, REPLICA_SERVERS_MAX, REPLICA_ADDRESS_MAX,
                               &settings);
     r->next_id = settings.next_id > r->next_id ? settings.next_id : r->next_id;
+    for (unsigned i = 0; i < 2; i++) { /* it is the one before the newest too */
+        replica_feature_note(r, meta->configuration_index, settings.feature_level);
+    }
     cluster_clock_saw(&r->clock, meta->cluster_time_ms, r->env->ops->now_us(r->env));
     replica_refresh_servers(r);
     return true;

@@ -6,6 +6,7 @@
 
 #include "consensus/cluster_clock.h"
 #include "consensus/configuration.h"
+#include "consensus/feature_level.h"
 #include "consensus/lease.h"
 #include "consensus/log_tail.h"
 #include "consensus/message.h"
@@ -123,6 +124,18 @@ struct replica_take {
     uint64_t taken, failed, took_us, slice_max_us;
 };
 
+/* The feature level of the configuration entry at `index`. */
+struct replica_feature {
+    uint64_t index;
+    uint32_t level;
+};
+
+/* What a node's newest hello said. */
+struct replica_supports {
+    uint64_t id;
+    uint32_t level;
+};
+
 /* A server that this leader has removed, and is to be told so. */
 struct replica_departed {
     uint64_t id, index, until_us; /* index: of the configuration without it */
@@ -201,6 +214,11 @@ struct replica {
     struct replica_server servers[REPLICA_SERVERS_MAX]; /* the newest configuration */
     unsigned n_servers;
     uint64_t next_id;
+
+    struct replica_feature features[2]; /* of the newest configuration in the log, and of the one before it */
+    uint32_t feature_max;
+    struct replica_supports supports[REPLICA_PEERS_MAX];
+    unsigned next_support;
 
     struct replica_departed departed[REPLICA_SERVERS_MAX];
     unsigned n_departed;
@@ -307,6 +325,14 @@ bool replica_is_ready(const struct replica *r); /* as replica_is_leader, also in
 enum replica_status replica_configuration_encode(const struct replica_server *servers, unsigned n,
                                                  const struct configuration_settings *settings, void **data,
                                                  size_t *len);
+
+enum replica_status replica_change_submit(struct replica *r, const struct replica_server *servers, unsigned n,
+                                          const struct configuration_settings *settings, const char **why);
+
+/* replica_feature.c */
+void replica_feature_note(struct replica *r, uint64_t index, uint32_t level); /* a configuration joins the log */
+void replica_feature_truncate(struct replica *r, uint64_t index);             /* the log is cut from there on */
+bool replica_feature_check(struct replica *r, uint32_t level); /* false: not understood, this node has stopped */
 
 /* replica_removed.c */
 void replica_departs(struct replica *r, uint64_t id); /* leader: it is not in the newest configuration any more */

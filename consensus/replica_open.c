@@ -104,7 +104,7 @@ static enum replica_status open_slots(struct replica *r, const char **error)
 struct configuration_settings replica_own_settings(const struct replica *r)
 {
     return (struct configuration_settings){r->config.election_timeout_ms, r->config.heartbeat_ms, r->config.rho_ppm,
-                                           CONFIGURATION_FEATURE_LEVEL, r->next_id};
+                                           replica_feature_level(r), r->next_id};
 }
 
 /* Leases and elections rest on values that all nodes share: those of the newest configuration that is known here. */
@@ -120,6 +120,13 @@ static enum replica_status check_configuration(struct replica *r, uint64_t index
                                  (unsigned long long)index);
     }
     r->next_id = theirs.next_id;
+    if (theirs.feature_level > r->feature_max) {
+        return replica_open_fail(error, REPLICA_CONFIG,
+                                 "this cluster runs at feature level %u, and this version understands %u: run a newer "
+                                 "version",
+                                 theirs.feature_level, r->feature_max);
+    }
+    replica_feature_note(r, index, theirs.feature_level);
     if (theirs.election_timeout_ms != own.election_timeout_ms || theirs.heartbeat_ms != own.heartbeat_ms ||
         theirs.rho_ppm != own.rho_ppm) {
         return replica_open_fail(
@@ -133,16 +140,42 @@ static enum replica_status check_configuration(struct replica *r, uint64_t index
     return REPLICA_OK;
 }
 
+/* The newest change in the log below `index`, 0: none. */
+static uint64_t change_before(const struct replica *r, uint64_t index)
+{
+    do {
+        index--;
+    } while (index >= wal_first(r->wal) && index > 0 && wal_type_of(r->wal, index) != WAL_CHANGE);
+    return index >= wal_first(r->wal) ? index : 0;
+}
+
+/* If the newest change is cut off again, the feature level is that of the one before it. */
+static void note_level_before(struct replica *r, uint64_t newest)
+{
+    struct configuration_settings settings;
+    const uint64_t index = change_before(r, newest);
+    void *data = NULL;
+    size_t len = 0;
+
+    if (index > r->configured.index) {
+        if (wal_read_sync(r->wal, index, &data, &len) == WAL_OK &&
+            configuration_check(data, len, REPLICA_SERVERS_MAX, REPLICA_ADDRESS_MAX, &settings)) {
+            replica_feature_note(r, index, settings.feature_level);
+        }
+        free(data);
+    } else if (r->configured.index != 0 && configuration_check(r->configured.data, r->configured.len,
+                                                               REPLICA_SERVERS_MAX, REPLICA_ADDRESS_MAX, &settings)) {
+        replica_feature_note(r, r->configured.index, settings.feature_level);
+    }
+}
+
 static enum replica_status check_settings(struct replica *r, const char **error)
 {
     void *data;
     size_t len;
-    uint64_t index = wal_last(r->wal);
+    const uint64_t index = change_before(r, wal_last(r->wal) + 1);
 
-    while (index >= wal_first(r->wal) && index > 0 && wal_type_of(r->wal, index) != WAL_CHANGE) {
-        index--;
-    }
-    if (index < wal_first(r->wal) || index < r->configured.index) {
+    if (index == 0 || index < r->configured.index) {
         return r->configured.index == 0
                    ? REPLICA_OK /* a new directory */
                    : check_configuration(r, r->configured.index, r->configured.data, r->configured.len, error);
@@ -151,6 +184,7 @@ static enum replica_status check_settings(struct replica *r, const char **error)
         return replica_open_fail(error, REPLICA_CORRUPT, "entry %llu can't be read back from the log",
                                  (unsigned long long)index);
     }
+    note_level_before(r, index);
     const enum replica_status status = check_configuration(r, index, data, len, error);
     free(data);
     return status;
@@ -453,6 +487,7 @@ enum replica_status replica_open(struct env *env, const struct replica_config *c
     }
     r->env = env;
     r->config = *config;
+    r->feature_max = config->feature_level_max != 0 ? config->feature_level_max : feature_level_max;
     r->timer.data = r;
     r->timer.cb = replica_timer_cb;
     r->lease_timer.data = r;

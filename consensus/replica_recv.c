@@ -166,7 +166,7 @@ static void refuse_append(struct replica *r, struct replica_peer *peer, const st
 bool replica_same_settings(const struct replica *r, const struct configuration_settings *s)
 {
     return s->election_timeout_ms == r->config.election_timeout_ms && s->heartbeat_ms == r->config.heartbeat_ms &&
-           s->rho_ppm == r->config.rho_ppm && s->feature_level <= CONFIGURATION_FEATURE_LEVEL;
+           s->rho_ppm == r->config.rho_ppm;
 }
 
 /* Entries up to the snapshot are the same in every leader's log. If the message begins before what the core here still
@@ -209,6 +209,9 @@ static void receive_append(struct replica *r, struct replica_peer *peer, struct 
                         (unsigned long long)peer->id);
             n = i;
             break;
+        }
+        if (entries[i].type == WAL_CHANGE && !replica_feature_check(r, settings.feature_level)) {
+            return;
         }
         if (entries[i].type == WAL_CHANGE && !replica_same_settings(r, &settings)) {
             replica_log(r, 0,

@@ -49,7 +49,7 @@ static enum replica_status check_meta(const struct replica *r, const struct snap
                                  "the snapshot at entry %llu belongs to another cluster: check the data directory",
                                  (unsigned long long)meta->index);
     }
-    if (meta->feature_level > CONFIGURATION_FEATURE_LEVEL ||
+    if (meta->feature_level > r->feature_max ||
         !configuration_check(meta->configuration, meta->configuration_len, REPLICA_SERVERS_MAX, REPLICA_ADDRESS_MAX,
                              &settings)) {
         return replica_open_fail(error, REPLICA_CORRUPT,

@@ -423,6 +423,15 @@ static void done_cb(void *ctx, enum snapshot_status status, const char *error, c
 
 /* --- Beginning ---------------------------------------------------------------------------------------------------- */
 
+static uint32_t level_of(const struct replica_configuration *configuration)
+{
+    struct configuration_settings settings = {.feature_level = CONFIGURATION_FEATURE_LEVEL};
+
+    (void)configuration_check(configuration->data, configuration->len, REPLICA_SERVERS_MAX, REPLICA_ADDRESS_MAX,
+                              &settings);
+    return settings.feature_level;
+}
+
 static void begin(struct replica *r, uint64_t now_us)
 {
     struct replica_take *t = &r->take;
@@ -454,7 +463,7 @@ static void begin(struct replica *r, uint64_t now_us)
                                  .configuration_index = t->configuration.index,
                                  .configuration = t->configuration.data,
                                  .configuration_len = (uint32_t)t->configuration.len,
-                                 .feature_level = CONFIGURATION_FEATURE_LEVEL};
+                                 .feature_level = level_of(&t->configuration)};
     memcpy(meta.cluster, r->state.cluster, sizeof meta.cluster);
     const enum snapshot_status status = snapshot_writer_open(r->env, &meta, &events, &t->writer);
     if (status != SNAPSHOT_OK) {

@@ -15,6 +15,7 @@ int command_status(int argc, char **argv);
 int command_transfer(int argc, char **argv);
 int command_cli(int argc, char **argv);
 int command_member(int argc, char **argv);
+int command_upgrade(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_verify(int argc, char **argv);
 int command_dump(int argc, char **argv);

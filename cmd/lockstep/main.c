@@ -16,6 +16,7 @@ static const struct subcommand subcommands[] = {
     {"transfer", command_transfer, "hand leadership to another node"},
     {"cli", command_cli, "send commands: interactive, from stdin, or one"},
     {"member", command_member, "add, promote, demote, remove and list nodes"},
+    {"upgrade", command_upgrade, "switch on what newer versions bring"},
     {"check", command_check, "compare the content of all replicas"},
     {"backup", command_backup, "copy the content of a running cluster to a file"},
     {"archive", command_archive, "keep a base backup and all log entries since"},

@@ -69,6 +69,8 @@ static bool status_read(const json_t *root, struct node_status *status)
     reads_read(root, status);
     const char *cluster = json_string_value(json_object_get(root, "cluster"));
     snprintf(status->cluster, sizeof(status->cluster), "%s", cluster != NULL ? cluster : "");
+    (void)get_u64(root, "feature_level", &status->feature_level);
+    (void)get_u64(root, "feature_level_max", &status->feature_level_max);
     status->change_pending = json_is_true(json_object_get(root, "change_pending"));
     return get_u64(root, "id", &status->id) && get_u64(root, "term", &status->term) &&
            get_u64(root, "leader", &status->leader) && get_u64(root, "commit", &status->commit) &&

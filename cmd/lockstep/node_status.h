@@ -36,7 +36,8 @@ struct node_status {
     uint64_t transfers;                     /* that it began as leader */
     struct node_member members[NODE_STATUS_MEMBERS_MAX];
     unsigned n_members;
-    bool change_pending; /* of the members */
+    bool change_pending;                       /* of the members, or of the feature level */
+    uint64_t feature_level, feature_level_max; /* of the cluster; what the node understands. 0: not said */
 };
 
 /* Ask the node at `address`, within timeout_ms for connecting and for each read. False: message in `error`. */

@@ -122,6 +122,24 @@ void run_lockstep_member(struct call *call)
                "host:port[:peerport] | LIST");
 }
 
+/* LOCKSTEP UPGRADE [level]: the feature level, from now on; it is in force when no change is pending any more. */
+void run_lockstep_upgrade(struct call *call)
+{
+    struct replica *replica = node_replica(call->session->owner->node);
+    char why[REPLICA_WHY_MAX] = "";
+    int64_t level = 0;
+
+    if (call->argc > 3) {
+        reply_wrong_arity(call->out, "lockstep|upgrade");
+        return;
+    }
+    if (call->argc == 3 && (!argument_integer(call->argv[2], &level) || level <= 0 || level > UINT32_MAX)) {
+        call_error(call, "ERR a feature level is a whole number above 0");
+        return;
+    }
+    reply_status(call, replica_upgrade(replica, (uint32_t)level, why), why);
+}
+
 void run_lockstep_join(struct call *call)
 {
     struct sessions *owner = call->session->owner;

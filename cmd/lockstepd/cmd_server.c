@@ -336,6 +336,7 @@ static void run_status(struct call *call)
     bool known = member_find(owner->node, owner->config->id, &self);
     json_address(&text, known ? self.host : owner->config->bind, known ? self.port : owner->config->port);
     status_reads(&text, &info, &stats);
+    buffer_printf(&text, ",\"feature_level\":%u,\"feature_level_max\":%u", info.feature_level, info.feature_level_max);
     buffer_printf(&text, ",\"change_pending\":%s,\"quarantined\":%s", info.configuration_committed ? "false" : "true",
                   info.quarantined != 0 ? "true" : "false");
     buffer_printf(&text, ",\"loading\":%s,\"snapshot\":{\"index\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"taking\":%s}",
@@ -363,6 +364,8 @@ static const struct command lockstep_subcommands[] = {
      NULL},
     {"member", -3, ADMIN_FLAGS, "server", REDIS_VERSION, "Change who belongs to the cluster, or list it", "O(1)",
      "ADD|PROMOTE|DEMOTE|REMOVE|ADDRESS|LIST [id] [host:port[:peerport]]", run_lockstep_member, NULL},
+    {"upgrade", -2, ADMIN_FLAGS, "server", REDIS_VERSION,
+     "Raise the cluster's feature level, if all nodes understand it", "O(1)", "[<level>]", run_lockstep_upgrade, NULL},
     {"snapshot", -3, ADMIN_FLAGS, "server", REDIS_VERSION,
      "Take a snapshot of this node's content; answered with index, term and bytes once it is on stable storage", "O(N)",
      "TAKE|LIST|READ [<index> <term> <offset> <bytes>]", snapshot_run, NULL},

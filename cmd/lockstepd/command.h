@@ -91,6 +91,7 @@ const struct command *command_find_sub(const struct command *command, struct iov
 
 /* cmd_member.c: subcommands of LOCKSTEP. */
 void run_lockstep_member(struct call *call);
+void run_lockstep_upgrade(struct call *call);
 void run_lockstep_join(struct call *call);
 
 /* Replies. */

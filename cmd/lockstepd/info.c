@@ -295,6 +295,7 @@ static void lockstep_raft(const struct facts *f)
     buffer_printf(f->out,
                   "inflight_bytes:%" PRIu64 "\r\nlog_tail_bytes:%" PRIu64 "\r\ndigest_mismatches:%" PRIu64 "\r\n",
                   r->inflight_bytes, r->tail_bytes, r->digest_mismatches);
+    buffer_printf(f->out, "feature_level:%u\r\nfeature_level_max:%u\r\n", r->feature_level, r->feature_level_max);
     buffer_printf(f->out, "digest_agreed:%" PRIu64 "\r\nquarantined:%" PRIu64 "\r\ndigests_disputed:%" PRIu64 "\r\n",
                   r->digest_agreed, r->quarantined, r->disputed);
     buffer_printf(f->out, "frames_sent:%" PRIu64 "\r\nframes_received:%" PRIu64 "\r\nframes_dropped:%" PRIu64 "\r\n",

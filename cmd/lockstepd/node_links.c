@@ -104,10 +104,12 @@ static size_t hello_cb(void *ctx, uint64_t peer_id, void *buf, size_t capacity)
                            .peer = peer_id,
                            .election_timeout_ms = l->config.config->election_timeout_ms,
                            .heartbeat_ms = l->config.config->heartbeat_ms,
-                           .rho_ppm = l->config.config->clock_rate_error_ppm,
-                           .feature_level = CONFIGURATION_FEATURE_LEVEL};
+                           .rho_ppm = l->config.config->clock_rate_error_ppm};
+    struct replica_info info;
 
     assert(capacity >= sizeof h);
+    replica_info(l->config.replica, &info);
+    h.feature_level = info.feature_level_max;
     memcpy(h.magic, hello_magic, sizeof h.magic);
     memcpy(h.cluster, l->config.cluster, sizeof h.cluster);
     own_address(l, h.address, &h.peer_port);
@@ -235,10 +237,18 @@ static uint64_t judge_cb(void *ctx, uint64_t expected_id, const void *hello, siz
                    "it was removed from this cluster, or never belonged to it: its id is not used again, let "
                    "it join under a fresh one with an empty directory"
                                    : "it is being removed from this cluster";
+    } else if (h.feature_level < replica_feature_level(l->config.replica)) {
+        (void)snprintf(l->why, sizeof l->why,
+                       "it understands feature level %u, and the cluster runs at %u: run a newer version on it",
+                       h.feature_level, replica_feature_level(l->config.replica));
+        *why = l->why;
     } else if (memchr(h.address, 0, sizeof h.address) == NULL || h.peer_port > 65535) {
         *why = "its address is malformed";
     } else if (!incarnation_is_known(l, h.id, h.incarnation)) {
         *why = "its data directory is not the one it had: a node that lost its data must join under a fresh id";
+    }
+    if (*why == NULL) {
+        replica_peer_supports(l->config.replica, h.id, h.feature_level);
     }
     if (*why == NULL && !is_member(l, h.id)) {
         note_stranger(l, h.id, h.address, h.peer_port);

@@ -27,6 +27,10 @@ static void net_state_cb(void *ctx, unsigned node, unsigned peer, bool connected
 {
     struct sim_cluster *cluster = ctx;
 
+    if (connected && cluster->nodes[node].state == SIM_NODE_UP) { /* the hello says what the peer understands */
+        const uint32_t level = cluster->nodes[peer].config.replica.feature_level_max;
+        replica_peer_supports(cluster->nodes[node].replica, peer + 1, level != 0 ? level : 1);
+    }
     sim_node_peer_state(&cluster->nodes[node], peer, connected);
 }
 

@@ -479,6 +479,22 @@ enum replica_status sim_node_change(struct sim_node *node, enum replica_change_k
     return status;
 }
 
+enum replica_status sim_node_upgrade(struct sim_node *node, uint32_t level)
+{
+    char why[REPLICA_WHY_MAX] = "";
+    enum replica_status status;
+
+    if (node->state != SIM_NODE_UP || sim_node_is_paused(node)) {
+        return REPLICA_NOT_LEADER;
+    }
+    node->in_event = true;
+    status = replica_upgrade(node->replica, level, why);
+    sim_world_log(node->world, "node %u is asked for feature level %u: %s %s", node->position + 1, level,
+                  replica_strerror(status), why);
+    node_after_event(node);
+    return status;
+}
+
 bool sim_node_leads(const struct sim_node *node)
 {
     return node->state == SIM_NODE_UP && replica_is_leader(node->replica);

@@ -147,6 +147,8 @@ void sim_node_transfer(struct sim_node *node, uint64_t id);
 /* Ask it to change the configuration. */
 enum replica_status sim_node_change(struct sim_node *node, enum replica_change_kind kind, uint64_t id,
                                     const char *address);
+/* Ask it to raise the feature level. */
+enum replica_status sim_node_upgrade(struct sim_node *node, uint32_t level);
 bool sim_node_leads(const struct sim_node *node);
 
 #endif

@@ -38,6 +38,8 @@ const struct sim_plant sim_plants[] = {
      "install-synced"},
     {"skip-checksum", PLANT_SKIP_CHECKSUM, "what the disk gives is taken without looking at checksums", "bit-flips"},
     {"not-a-cut", STORE(STORE_PLANT_NOT_A_CUT), "a snapshot holds changes made after its cut", "snapshot-crash"},
+    {"feature-level", PLANT_FEATURE_LEVEL, "the feature level is raised although one node does not understand it",
+     "upgrade"},
     {"no-quarantine", PLANT_NO_QUARANTINE, "a replica whose content differs goes on as before", "spoilt"},
     {NULL, 0, NULL, NULL},
 };

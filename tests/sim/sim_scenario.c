@@ -6,6 +6,7 @@
 #include "tests/sim/sim_content.h"
 #include "tests/sim/sim_install.h"
 #include "tests/sim/sim_members.h"
+#include "tests/sim/sim_upgrade.h"
 #include "tests/sim/sim_snapshots.h"
 
 #define MS 1000u
@@ -706,6 +707,8 @@ const struct sim_scenario sim_scenarios[] = {
     {"stalled-leader", "the leader's process is stalled, then goes on", 3, stalled_leader},
     {"chaos", "frames are lost, doubled and reordered", 3, chaos},
     {"late-frames", "frames of old connections arrive after those of newer ones", 3, late_frames},
+    {"upgrade", "a rolling upgrade: the feature level is raised when all nodes understand it, not before", 3,
+     sim_upgrade},
     {"spoilt", "the content of a replica goes wrong: it is quarantined, and nobody reads from it", 3,
      sim_spoilt_replicas},
     {"spoilt-no-majority", "two contents differ, and the third node is away: reads are refused until it returns", 3,

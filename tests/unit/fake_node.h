@@ -405,6 +405,14 @@ enum replica_status replica_change(struct replica *replica, enum replica_change_
     return REPLICA_NOT_LEADER;
 }
 
+enum replica_status replica_upgrade(struct replica *replica, uint32_t level, char why[REPLICA_WHY_MAX])
+{
+    (void)replica;
+    (void)level;
+    why[0] = '\0';
+    return REPLICA_NOT_LEADER;
+}
+
 const char *replica_strerror(enum replica_status status)
 {
     (void)status;
