@@ -1,0 +1,780 @@
+/* A lone replica with a toy state machine on an env in memory: taking snapshots, failing to, and starting from them. */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "consensus/replica.h"
+#include "tests/unit/mem_env.h"
+
+/* --- A state machine: a sum, a counter, and filler that only makes its stream long
+ * ------------------------------------ */
+
+struct toy {
+    uint64_t revision, time_ms, sum;
+    uint64_t filler; /* bytes */
+    bool overflow, broken;
+    bool lies; /* its stream says another sum than it has */
+    unsigned cuts, loads;
+};
+
+struct toy_entry {
+    uint64_t time_ms, value;
+    uint8_t padding[2000];
+};
+
+struct toy_head {
+    uint64_t revision, time_ms, sum, filler;
+};
+
+struct toy_cut {
+    struct toy *toy;
+    struct toy_head head;
+    uint64_t at;
+};
+
+struct toy_load {
+    struct toy *toy;
+    struct toy_head head;
+    uint64_t at;
+    bool bad;
+};
+
+static uint64_t toy_digest_of(const struct toy_head *head)
+{
+    return head->sum * 31 + head->revision;
+}
+
+static void toy_apply(void *ctx, uint64_t index, uint64_t term, const void *data, size_t len, struct proposal *proposal)
+{
+    struct toy *toy = ctx;
+    const struct toy_entry *entry = data;
+
+    (void)index, (void)term, (void)proposal;
+    ck_assert_uint_eq(len, sizeof *entry);
+    toy->revision++;
+    toy->time_ms = entry->time_ms;
+    toy->sum = toy->sum * 33 + entry->value;
+}
+
+static uint64_t toy_time_ms(void *ctx)
+{
+    return ((struct toy *)ctx)->time_ms;
+}
+
+static uint64_t toy_digest(void *ctx)
+{
+    const struct toy *toy = ctx;
+    const struct toy_head head = {.revision = toy->revision, .sum = toy->sum};
+    return toy_digest_of(&head);
+}
+
+static uint64_t toy_entry_time_ms(void *ctx, const void *data, size_t len)
+{
+    (void)ctx, (void)len;
+    return ((const struct toy_entry *)data)->time_ms;
+}
+
+static void *toy_cut_begin(void *ctx, struct replica_cut *shown)
+{
+    struct toy *toy = ctx;
+    struct toy_cut *cut = calloc(1, sizeof *cut);
+
+    ck_assert_ptr_nonnull(cut);
+    cut->toy = toy;
+    cut->head = (struct toy_head){toy->revision, toy->time_ms, toy->sum + (toy->lies ? 1 : 0), toy->filler};
+    toy->cuts++;
+    *shown = (struct replica_cut){toy->revision, toy->time_ms, toy_digest(toy)};
+    return cut;
+}
+
+static uint8_t filler_at(uint64_t at)
+{
+    return (uint8_t)((at * 2654435761u) >> 24);
+}
+
+static enum replica_cut_state toy_cut_step(void *handle, size_t bytes_max,
+                                           void (*emit)(void *emit_ctx, const void *data, size_t len), void *emit_ctx)
+{
+    struct toy_cut *cut = handle;
+    uint8_t bytes[4096];
+    size_t done = 0;
+
+    if (cut->toy->overflow || cut->toy->broken) {
+        return cut->toy->overflow ? REPLICA_CUT_OVERFLOW : REPLICA_CUT_BROKEN;
+    }
+    if (cut->at == 0) {
+        emit(emit_ctx, &cut->head, sizeof cut->head);
+        cut->at = sizeof cut->head;
+    }
+    while (done < bytes_max && cut->at < sizeof cut->head + cut->head.filler) {
+        size_t n = 0;
+        for (; n < sizeof bytes && cut->at + n < sizeof cut->head + cut->head.filler; n++) {
+            bytes[n] = filler_at(cut->at + n);
+        }
+        emit(emit_ctx, bytes, n);
+        cut->at += n;
+        done += n;
+    }
+    return cut->at == sizeof cut->head + cut->head.filler ? REPLICA_CUT_DONE : REPLICA_CUT_MORE;
+}
+
+static size_t toy_cut_pending(const void *handle)
+{
+    (void)handle;
+    return 0;
+}
+
+static void toy_cut_end(void *handle)
+{
+    struct toy_cut *cut = handle;
+
+    ck_assert_uint_gt(cut->toy->cuts, 0);
+    cut->toy->cuts--;
+    free(cut);
+}
+
+static void *toy_load_begin(void *ctx, uint64_t stream_bytes)
+{
+    struct toy_load *load = calloc(1, sizeof *load);
+
+    (void)stream_bytes;
+    ck_assert_ptr_nonnull(load);
+    load->toy = ctx;
+    load->toy->loads++;
+    return load;
+}
+
+static bool toy_load_feed(void *handle, const void *data, size_t len)
+{
+    struct toy_load *load = handle;
+    const uint8_t *bytes = data;
+
+    for (size_t i = 0; i < len; i++, load->at++) {
+        if (load->at < sizeof load->head) {
+            ((uint8_t *)&load->head)[load->at] = bytes[i];
+        } else {
+            load->bad = load->bad || bytes[i] != filler_at(load->at);
+        }
+    }
+    return !load->bad;
+}
+
+static bool toy_load_settle(void *handle, uint64_t budget)
+{
+    (void)handle, (void)budget;
+    return true;
+}
+
+static bool toy_load_finish(void *handle, struct replica_cut *cut)
+{
+    struct toy_load *load = handle;
+
+    if (load->at < sizeof load->head || load->at != sizeof load->head + load->head.filler) {
+        return false;
+    }
+    *cut = (struct replica_cut){load->head.revision, load->head.time_ms, toy_digest_of(&load->head)};
+    return true;
+}
+
+static uint64_t toy_load_keys(const void *handle, uint64_t *total)
+{
+    *total = 0;
+    return ((const struct toy_load *)handle)->at;
+}
+
+static const char *toy_load_error(const void *handle)
+{
+    return ((const struct toy_load *)handle)->bad ? "bad filler" : "";
+}
+
+static void toy_load_abort(void *handle)
+{
+    struct toy_load *load = handle;
+
+    load->toy->loads--;
+    free(load);
+}
+
+static void toy_load_install(void *handle, uint64_t index)
+{
+    struct toy_load *load = handle;
+
+    ck_assert_uint_gt(index, 0);
+    load->toy->revision = load->head.revision;
+    load->toy->time_ms = load->head.time_ms;
+    load->toy->sum = load->head.sum;
+    toy_load_abort(load);
+}
+
+/* --- The replica
+ * ------------------------------------------------------------------------------------------------------ */
+
+static struct mem_env *mem;
+static struct toy toy;
+static struct replica *replica;
+static struct replica_fsm_snapshots snapshots;
+static struct replica_fsm fsm;
+static struct replica_config config;
+static struct proposal proposals[4096];
+static unsigned n_proposals;
+static uint64_t value;
+
+static void open_replica(void)
+{
+    const char *error = "";
+    const struct toy empty = {.filler = toy.filler, .lies = toy.lies};
+
+    toy = empty;
+    const enum replica_status status = replica_open(mem_env_env(mem), &config, &replica, &error);
+    ck_assert_msg(status == REPLICA_OK, "%s", error);
+}
+
+static void close_replica(void)
+{
+    replica_close(replica);
+    replica = NULL;
+    mem_env_run(mem);
+    ck_assert_uint_eq(toy.cuts, 0);
+    ck_assert_uint_eq(toy.loads, 0);
+    ck_assert_uint_eq(mem_env_open_files(mem), 0);
+}
+
+/* Loop turns in which the disk does all that it is asked for. */
+static void turns(unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        mem_env_run(mem);
+        replica_turn_end(replica);
+        mem_env_advance(mem, 1000);
+    }
+    mem_env_run(mem);
+}
+
+static struct replica_info look(void)
+{
+    struct replica_info info;
+    replica_info(replica, &info);
+    return info;
+}
+
+static void write_entries(unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        struct toy_entry *entry = calloc(1, sizeof *entry);
+        ck_assert_ptr_nonnull(entry);
+        ck_assert_uint_lt(n_proposals, sizeof proposals / sizeof proposals[0]);
+        *entry = (struct toy_entry){.time_ms = replica_cluster_time(replica), .value = ++value};
+        ck_assert_int_eq(replica_propose(replica, entry, sizeof *entry, &proposals[n_proposals++]), REPLICA_OK);
+        turns(2);
+    }
+}
+
+static void unknown_cb(struct proposal *proposal)
+{
+    (void)proposal;
+}
+
+static void setup(void)
+{
+    static const struct replica_server self = {.id = 1, .address = "self", .voter = true};
+
+    mem = mem_env_new(7);
+    toy = (struct toy){0};
+    value = 0;
+    n_proposals = 0;
+    for (size_t i = 0; i < sizeof proposals / sizeof proposals[0]; i++) {
+        proposals[i] = (struct proposal){.unknown = unknown_cb};
+    }
+    snapshots = (struct replica_fsm_snapshots){.ctx = &toy,
+                                               .cut_begin = toy_cut_begin,
+                                               .cut_step = toy_cut_step,
+                                               .cut_pending = toy_cut_pending,
+                                               .cut_end = toy_cut_end,
+                                               .load_begin = toy_load_begin,
+                                               .load_feed = toy_load_feed,
+                                               .load_settle = toy_load_settle,
+                                               .load_finish = toy_load_finish,
+                                               .load_keys = toy_load_keys,
+                                               .load_error = toy_load_error,
+                                               .load_install = toy_load_install,
+                                               .load_abort = toy_load_abort};
+    fsm = (struct replica_fsm){.ctx = &toy,
+                               .apply = toy_apply,
+                               .time_ms = toy_time_ms,
+                               .digest = toy_digest,
+                               .entry_time_ms = toy_entry_time_ms,
+                               .snapshots = &snapshots};
+    config = (struct replica_config){.id = 1,
+                                     .servers = &self,
+                                     .n_servers = 1,
+                                     .entry_bytes_max = 4096,
+                                     .segment_bytes = 16384,
+                                     .snapshots = {.keep_bytes = UINT64_MAX},
+                                     .fsm = &fsm};
+    open_replica();
+    turns(5);
+}
+
+static void teardown(void)
+{
+    if (replica != NULL) {
+        close_replica();
+    }
+    mem_env_free(mem);
+}
+
+struct asked {
+    struct replica_snapshot_request request;
+    unsigned answers;
+    enum replica_status status;
+    struct replica_snapshot_info info;
+};
+
+static void asked_cb(struct replica_snapshot_request *request, enum replica_status status,
+                     const struct replica_snapshot_info *info)
+{
+    struct asked *asked = request->data;
+
+    asked->answers++;
+    asked->status = status;
+    ck_assert_int_eq(status == REPLICA_OK, info != NULL);
+    if (info != NULL) {
+        asked->info = *info;
+    }
+}
+
+static void ask(struct asked *asked)
+{
+    *asked = (struct asked){.request = {.data = asked, .cb = asked_cb}};
+    ck_assert_int_eq(replica_snapshot_take(replica, &asked->request), REPLICA_OK);
+    ck_assert_uint_eq(asked->answers, 0);
+}
+
+static uint64_t take(void)
+{
+    struct asked asked;
+
+    ask(&asked);
+    turns(200);
+    ck_assert_uint_eq(asked.answers, 1);
+    ck_assert_msg(asked.status == REPLICA_OK, "%s", mem_env_log(mem));
+    return asked.info.index;
+}
+
+static void file_name(char name[64], uint64_t index, uint64_t term)
+{
+    snprintf(name, 64, "snapshot-%016llx-%016llx", (unsigned long long)index, (unsigned long long)term);
+}
+
+static void damage(uint64_t index, uint64_t term)
+{
+    char name[64];
+    size_t size = 0;
+
+    file_name(name, index, term);
+    uint8_t *data = mem_env_file(mem, name, &size);
+    ck_assert_ptr_nonnull(data);
+    data[4096 + 60] ^= 1; /* of the first block */
+}
+
+/* --- Taking
+ * ------------------------------------------------------------------------------------------------------------ */
+
+START_TEST(it_is_answered_once_it_is_durable)
+{
+    struct asked asked;
+    char name[64];
+    size_t size;
+
+    write_entries(3);
+    ask(&asked);
+    for (unsigned i = 0; i < 20; i++) { /* the disk does nothing */
+        replica_turn_end(replica);
+        mem_env_advance(mem, 1000);
+    }
+    ck_assert_uint_eq(asked.answers, 0);
+    ck_assert(replica_snapshot_is_taken(replica));
+    turns(20);
+    ck_assert_uint_eq(asked.answers, 1);
+    ck_assert_int_eq(asked.status, REPLICA_OK);
+    ck_assert_uint_eq(asked.info.index, replica_applied(replica));
+    file_name(name, asked.info.index, asked.info.term);
+    ck_assert_ptr_nonnull(mem_env_file(mem, name, &size));
+    ck_assert_uint_eq(asked.info.file_bytes, size);
+    ck_assert_uint_eq(look().snapshot.index, asked.info.index);
+}
+END_TEST
+
+START_TEST(without_a_change_the_last_one_serves)
+{
+    write_entries(3);
+    const uint64_t index = take();
+    ck_assert_uint_eq(take(), index);
+    ck_assert_uint_eq(look().snapshots_taken, 1);
+}
+END_TEST
+
+START_TEST(what_was_asked_for_meanwhile_sees_what_was_applied_meanwhile)
+{
+    struct asked first, second;
+
+    write_entries(3);
+    ask(&first);
+    replica_turn_end(replica); /* the cut is fixed */
+    const uint64_t at_cut = replica_applied(replica);
+    write_entries(1);
+    ask(&second);
+    turns(50);
+    ck_assert_uint_eq(first.info.index, at_cut);
+    ck_assert_uint_ge(second.info.index, at_cut + 1);
+}
+END_TEST
+
+START_TEST(a_request_may_be_taken_back)
+{
+    struct asked asked;
+
+    write_entries(1);
+    ask(&asked);
+    replica_snapshot_cancel(replica, &asked.request);
+    turns(50);
+    ck_assert_uint_eq(asked.answers, 0);
+}
+END_TEST
+
+START_TEST(the_writer_holds_it_back)
+{
+    struct asked asked;
+
+    toy.filler = 8u << 20;
+    write_entries(1);
+    ask(&asked);
+    for (unsigned i = 0; i < 200; i++) { /* the disk does nothing */
+        replica_turn_end(replica);
+        mem_env_advance(mem, 1000);
+    }
+    ck_assert_uint_lt(look().snapshot_bytes_written, 2u << 20);
+    turns(200);
+    ck_assert_int_eq(asked.status, REPLICA_OK);
+    close_replica();
+    open_replica(); /* and every byte is in its place */
+    turns(200);
+    ck_assert(!replica_is_loading(replica));
+    ck_assert_uint_eq(look().snapshot.index, asked.info.index);
+}
+END_TEST
+
+START_TEST(its_rate_is_kept)
+{
+    struct asked asked;
+
+    toy.filler = 4u << 20;
+    config.snapshots.rate = 1u << 20;
+    replica_snapshot_configure(replica, &config.snapshots);
+    write_entries(1);
+    ask(&asked);
+    turns(2000); /* two seconds */
+    ck_assert_uint_eq(asked.answers, 0);
+    ck_assert_uint_ge(look().snapshot_bytes_written, 1u << 20);
+    ck_assert_uint_le(look().snapshot_bytes_written, 5u << 19);
+    turns(3000);
+    ck_assert_int_eq(asked.status, REPLICA_OK);
+}
+END_TEST
+
+START_TEST(the_size_of_the_log_asks_for_one)
+{
+    config.snapshots.log_bytes = 10 * sizeof(struct toy_entry);
+    replica_snapshot_configure(replica, &config.snapshots);
+    write_entries(9);
+    turns(50);
+    ck_assert_uint_eq(look().snapshots_taken, 0);
+    write_entries(2);
+    turns(50);
+    ck_assert_uint_eq(look().snapshots_taken, 1);
+    ck_assert_uint_lt(look().log_bytes_since, 4 * sizeof(struct toy_entry));
+}
+END_TEST
+
+START_TEST(age_asks_for_one_if_anything_changed)
+{
+    config.snapshots.age_s = 1;
+    replica_snapshot_configure(replica, &config.snapshots);
+    write_entries(1);
+    turns(1200);
+    ck_assert_uint_eq(look().snapshots_taken, 1);
+    turns(3000);
+    ck_assert_uint_eq(look().snapshots_taken, 1);
+}
+END_TEST
+
+/* --- The log
+ * ----------------------------------------------------------------------------------------------------------- */
+
+START_TEST(the_log_before_it_goes)
+{
+    config.snapshots.keep_bytes = 0;
+    replica_snapshot_configure(replica, &config.snapshots);
+    write_entries(60);
+    ck_assert_uint_eq(look().first, 1);
+    const uint64_t index = take();
+    turns(50);
+    ck_assert_uint_gt(look().first, 30);
+    ck_assert_uint_le(look().first, index + 1);
+    write_entries(20); /* and goes on */
+    const uint64_t sum = toy.sum;
+    close_replica();
+    open_replica();
+    turns(100);
+    ck_assert_uint_eq(toy.sum, sum);
+}
+END_TEST
+
+START_TEST(what_is_kept_for_followers_stays)
+{
+    config.snapshots.keep_bytes = 40 * sizeof(struct toy_entry);
+    replica_snapshot_configure(replica, &config.snapshots);
+    write_entries(100);
+    const uint64_t index = take();
+    turns(50);
+    ck_assert_uint_gt(look().first, 1);
+    ck_assert_uint_le(look().first, index - 30);
+}
+END_TEST
+
+/* --- Failing
+ * ----------------------------------------------------------------------------------------------------------- */
+
+START_TEST(outrun_by_writes_it_is_tried_again)
+{
+    struct asked asked;
+
+    write_entries(1);
+    toy.overflow = true;
+    ask(&asked);
+    turns(20);
+    ck_assert_uint_eq(asked.answers, 1);
+    ck_assert_int_eq(asked.status, REPLICA_BUSY);
+    ck_assert_uint_eq(look().snapshots_failed, 1);
+    toy.overflow = false;
+    config.snapshots.log_bytes = 1;
+    replica_snapshot_configure(replica, &config.snapshots);
+    turns(100);
+    ck_assert_uint_eq(look().snapshots_taken, 0); /* not at once */
+    turns(6000);
+    ck_assert_uint_eq(look().snapshots_taken, 1);
+}
+END_TEST
+
+START_TEST(broken_content_is_told)
+{
+    struct asked asked;
+
+    write_entries(1);
+    toy.broken = true;
+    ask(&asked);
+    turns(20);
+    ck_assert_int_eq(asked.status, REPLICA_CORRUPT);
+    ck_assert_uint_eq(look().snapshot.index, 0);
+}
+END_TEST
+
+/* The request of this kind, once it comes, fails. */
+static void fail_at(enum env_disk_op op, enum env_status status, enum replica_status expected)
+{
+    struct asked asked;
+
+    write_entries(1);
+    const unsigned files = mem_env_file_count(mem);
+    ask(&asked);
+    bool failed = false;
+    for (unsigned i = 0; i < 1000 && !failed; i++) {
+        replica_turn_end(replica);
+        mem_env_advance(mem, 1000);
+        failed = mem_env_complete_op(mem, op, status);
+        if (!failed && mem_env_pending(mem) > 0) {
+            mem_env_complete(mem, 0, ENV_OK);
+        }
+    }
+    ck_assert(failed);
+    turns(50);
+    ck_assert_uint_eq(asked.answers, 1);
+    ck_assert_int_eq(asked.status, expected);
+    ck_assert_uint_eq(mem_env_file_count(mem), files); /* nothing is left behind */
+    ck_assert_uint_eq(look().first, 1);
+    ck_assert_uint_eq(look().snapshot.index, 0);
+    (void)take(); /* works again */
+}
+
+START_TEST(a_full_disk_costs_nothing_but_time)
+{
+    fail_at(ENV_DISK_BULK_CREATE, ENV_NO_SPACE, REPLICA_NO_SPACE);
+}
+END_TEST
+
+START_TEST(a_failed_sync_costs_nothing_but_time)
+{
+    fail_at(ENV_DISK_SYNC, ENV_IO, REPLICA_IO);
+}
+END_TEST
+
+START_TEST(a_failed_rename_costs_nothing_but_time)
+{
+    fail_at(ENV_DISK_RENAME, ENV_IO, REPLICA_IO);
+}
+END_TEST
+
+START_TEST(closing_ends_it)
+{
+    struct asked asked;
+
+    toy.filler = 8u << 20;
+    write_entries(1);
+    ask(&asked);
+    replica_turn_end(replica);
+    close_replica();
+    ck_assert_uint_eq(asked.answers, 1);
+    ck_assert_int_eq(asked.status, REPLICA_BUSY);
+}
+END_TEST
+
+/* --- Starting
+ * ---------------------------------------------------------------------------------------------------------- */
+
+START_TEST(a_start_loads_it_and_replays_the_rest)
+{
+    write_entries(5);
+    const uint64_t index = take();
+    write_entries(4);
+    const struct toy before = toy;
+    close_replica();
+    open_replica();
+    ck_assert(replica_is_loading(replica));
+    ck_assert_int_eq(look().role, REPLICA_DOWN);
+    struct asked asked = {.request = {.data = &asked, .cb = asked_cb}};
+    ck_assert_int_eq(replica_snapshot_take(replica, &asked.request), REPLICA_BUSY);
+    turns(100);
+    ck_assert(!replica_is_loading(replica));
+    ck_assert_uint_eq(toy.sum, before.sum);
+    ck_assert_uint_eq(toy.revision, before.revision);
+    ck_assert_uint_eq(look().snapshot.index, index);
+    write_entries(2);
+}
+END_TEST
+
+START_TEST(a_damaged_one_falls_back_to_the_one_before)
+{
+    write_entries(5);
+    const uint64_t older = take();
+    write_entries(5);
+    const uint64_t newer = take();
+    const uint64_t sum = toy.sum;
+    const uint64_t term = look().snapshot.term;
+    close_replica();
+    damage(newer, term);
+    open_replica();
+    turns(100);
+    ck_assert(!replica_is_loading(replica));
+    ck_assert_uint_eq(look().snapshot.index, older);
+    ck_assert_uint_eq(toy.sum, sum); /* the log had the rest */
+}
+END_TEST
+
+START_TEST(without_any_the_whole_log_serves)
+{
+    write_entries(5);
+    const uint64_t index = take();
+    const uint64_t sum = toy.sum;
+    const uint64_t term = look().snapshot.term;
+    close_replica();
+    damage(index, term);
+    open_replica();
+    turns(100);
+    ck_assert(!replica_is_loading(replica));
+    ck_assert_uint_eq(toy.sum, sum);
+}
+END_TEST
+
+START_TEST(a_log_that_does_not_reach_back_stops_the_node)
+{
+    config.snapshots.keep_bytes = 0;
+    replica_snapshot_configure(replica, &config.snapshots);
+    write_entries(60);
+    const uint64_t index = take();
+    turns(50);
+    const uint64_t term = look().snapshot.term;
+    close_replica();
+    damage(index, term);
+    open_replica();
+    turns(100);
+    ck_assert_ptr_nonnull(strstr(mem_env_log(mem), "fail-stop: entries from 1 to"));
+    replica_close(replica);
+    replica = NULL;
+}
+END_TEST
+
+START_TEST(content_that_is_not_what_the_file_says_is_damage)
+{
+    toy.lies = true;
+    write_entries(5);
+    (void)take();
+    const uint64_t sum = toy.sum;
+    close_replica();
+    open_replica();
+    turns(100);
+    ck_assert(!replica_is_loading(replica));
+    ck_assert_uint_eq(toy.sum, sum); /* from the log */
+    ck_assert_uint_eq(look().snapshot.index, 0);
+}
+END_TEST
+
+START_TEST(closing_ends_loading)
+{
+    toy.filler = 8u << 20;
+    write_entries(1);
+    (void)take();
+    close_replica();
+    open_replica();
+    turns(1);
+    ck_assert(replica_is_loading(replica));
+    close_replica();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("replica_snapshot");
+    TCase *tcase = tcase_create("all");
+
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_set_timeout(tcase, 60);
+    tcase_add_test(tcase, it_is_answered_once_it_is_durable);
+    tcase_add_test(tcase, without_a_change_the_last_one_serves);
+    tcase_add_test(tcase, what_was_asked_for_meanwhile_sees_what_was_applied_meanwhile);
+    tcase_add_test(tcase, a_request_may_be_taken_back);
+    tcase_add_test(tcase, the_writer_holds_it_back);
+    tcase_add_test(tcase, its_rate_is_kept);
+    tcase_add_test(tcase, the_size_of_the_log_asks_for_one);
+    tcase_add_test(tcase, age_asks_for_one_if_anything_changed);
+    tcase_add_test(tcase, the_log_before_it_goes);
+    tcase_add_test(tcase, what_is_kept_for_followers_stays);
+    tcase_add_test(tcase, outrun_by_writes_it_is_tried_again);
+    tcase_add_test(tcase, broken_content_is_told);
+    tcase_add_test(tcase, a_full_disk_costs_nothing_but_time);
+    tcase_add_test(tcase, a_failed_sync_costs_nothing_but_time);
+    tcase_add_test(tcase, a_failed_rename_costs_nothing_but_time);
+    tcase_add_test(tcase, closing_ends_it);
+    tcase_add_test(tcase, a_start_loads_it_and_replays_the_rest);
+    tcase_add_test(tcase, a_damaged_one_falls_back_to_the_one_before);
+    tcase_add_test(tcase, without_any_the_whole_log_serves);
+    tcase_add_test(tcase, a_log_that_does_not_reach_back_stops_the_node);
+    tcase_add_test(tcase, content_that_is_not_what_the_file_says_is_damage);
+    tcase_add_test(tcase, closing_ends_loading);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
