@@ -1,5 +1,6 @@
 #include "tests/sim/sim_snapshots.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -137,6 +138,7 @@ void sim_snapshot_crash(struct sim_cluster *cluster)
 {
     unsigned crashed = 0;
 
+    assert(cluster->n_nodes > 0);
     configure(cluster, 4 * KIB, 64 * KIB, UINT64_MAX);
     for (unsigned i = 0; i < cluster->n_nodes; i++) {
         cluster->nodes[i].disk.latency_us = 3 * MS;
