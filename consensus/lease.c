@@ -4,9 +4,6 @@
 #include <stddef.h>
 
 #define PPM 1000000u
-/* A stretch of time shorter than this says little about clock rates; after the longer one a new stretch begins. */
-#define DRIFT_MIN_US 200000u
-#define DRIFT_BASE_US 20000000u
 /* Stamps are made unique by counting on, so they may be ahead of the clock by a little; the slack covers it. */
 #define LEASE_STAMP_AHEAD_US 1000u
 /* What rounding to milliseconds may cost on either side of a grant. */
@@ -79,7 +76,9 @@ void lease_members(struct lease *l, const uint64_t *ids, const bool *voters, uns
         for (unsigned k = 0; k < n; k++) {
             p->member = p->member || ids[k] == p->id;
         }
-        p->drifts = p->drifts && p->member;
+        if (!p->member) {
+            drift_forget(&p->drift);
+        }
     }
     for (unsigned i = 0; i < n; i++) {
         struct lease_peer *p = peer_of(l, ids[i]);
@@ -106,8 +105,7 @@ void lease_lead_begins(struct lease *l)
     l->grants_stopped = false;
     for (unsigned i = 0; i < l->n_peers; i++) {
         forget_term(&l->peers[i]);
-        l->peers[i].base_us = 0;
-        l->peers[i].drifts = false;
+        drift_restart(&l->peers[i].drift);
     }
 }
 
@@ -136,51 +134,27 @@ void lease_transfer_begins(struct lease *l)
 /* --- Drift watch ----------------------------------------------------------------------------------------------------
  */
 
-/* Between two echoes the peer's clock advanced by `theirs`; ours by something between the time from the first's arrival
- * to the second's stamp and the time from the first's stamp to the second's arrival. Two clocks within rho differ in
- * rate by at most (1 + rho) / (1 - rho). Only what is certainly outside counts. */
-static bool certainly_drifts(const struct lease_config *c, const struct lease_peer *p, uint64_t stamp, uint64_t instant,
-                             uint64_t now)
+struct drift_config lease_drift_config(const struct lease_config *config)
 {
-    const uint64_t fast = PPM + c->rho_ppm;
-    const uint64_t slow = PPM - c->rho_ppm;
-    const uint64_t ours_max = now - p->base_stamp;
-    const uint64_t ours_min = stamp > p->base_us ? stamp - p->base_us : 0;
-    const uint64_t theirs = instant - p->base_instant;
-
-    if (theirs > ours_max && (theirs - ours_max) * slow > ours_max * (fast - slow)) {
-        return true; /* theirs / ours_max > fast / slow */
-    }
-    return ours_min > theirs && (ours_min - theirs) * slow > theirs * (fast - slow);
+    return (struct drift_config){.window_us = config->timeout_us / 2, .rho_ppm = config->rho_ppm};
 }
 
 static void watch_drift(struct lease *l, struct lease_peer *p, uint64_t stamp, uint64_t instant, uint64_t now)
 {
-    if (p->base_us == 0 || instant < p->base_instant || stamp < p->base_stamp) {
-        p->base_instant = instant;
-        p->base_stamp = stamp;
-        p->base_us = now;
-        return;
-    }
-    if (now - p->base_us < DRIFT_MIN_US) {
-        return;
-    }
-    const bool drifts = certainly_drifts(&l->config, p, stamp, instant, now);
-    if (drifts) {
-        p->drifts = true;
-    }
-    if (now - p->base_us >= DRIFT_BASE_US) {
-        p->drifts = drifts; /* a whole stretch without drift clears it */
-        p->base_instant = instant;
-        p->base_stamp = stamp;
-        p->base_us = now;
+    const struct drift_config config = lease_drift_config(&l->config);
+    const struct drift_exchange exchange = {.before = stamp, .after = now, .theirs = instant};
+    const bool seen = drift_is_seen(&p->drift);
+
+    drift_note(&p->drift, &config, &exchange);
+    if (!seen && drift_is_seen(&p->drift) && p->grant_until > now) {
+        p->grant_until += lease_grant_length(l); /* its holder's clock may be the slow one */
     }
 }
 
 static bool drift_seen(const struct lease *l)
 {
     for (unsigned i = 0; i < l->n_peers; i++) {
-        if (l->peers[i].drifts) {
+        if (drift_is_seen(&l->peers[i].drift)) {
             return true;
         }
     }
@@ -203,6 +177,7 @@ void lease_echo(struct lease *l, uint64_t id, uint64_t connection, uint64_t stam
         p->received = 0;
         p->echo_us = 0;
         p->echo_instant = 0;
+        drift_restart(&p->drift); /* it may have been started anew, on another machine */
     }
     if (received > p->received) {
         p->received = received;
@@ -218,7 +193,8 @@ void lease_echo(struct lease *l, uint64_t id, uint64_t connection, uint64_t stam
     }
 }
 
-/* The stamp that a majority of voters, this server included if it votes, has echoed or passed. */
+/* The stamp that a majority of voters, this server included if it votes, has echoed or passed. A voter whose clock was
+ * not compared yet in this term and connection has promised nothing that could be relied on. */
 static uint64_t quorum_stamp(const struct lease *l, uint64_t now)
 {
     uint64_t v[LEASE_PEERS_MAX + 1];
@@ -229,7 +205,7 @@ static uint64_t quorum_stamp(const struct lease *l, uint64_t now)
     }
     for (unsigned i = 0; i < l->n_peers; i++) {
         if (l->peers[i].voter) {
-            v[n++] = l->peers[i].stamp;
+            v[n++] = drift_is_compared(&l->peers[i].drift) ? l->peers[i].stamp : 0;
         }
     }
     for (unsigned i = 1; i < n; i++) { /* descending */
@@ -290,8 +266,8 @@ uint64_t lease_grant(struct lease *l, uint64_t id, uint64_t commit, uint64_t now
         return 0;
     }
     *instant = p->echo_instant;
-    if (!l->config.grants || l->grants_stopped || lease_check(l, now) != LEASE_NONE || p->received < commit ||
-        p->echo_us + length > lease_end(l, now) || p->echo_us + length <= now) {
+    if (!l->config.grants || !drift_is_compared(&p->drift) || l->grants_stopped || lease_check(l, now) != LEASE_NONE ||
+        p->received < commit || p->echo_us + length > lease_end(l, now) || p->echo_us + length <= now) {
         return 0;
     }
     /* The holder counts G on its clock from before echo_us; on ours that takes at most G (1 + rho) / (1 - rho). */
@@ -301,6 +277,18 @@ uint64_t lease_grant(struct lease *l, uint64_t id, uint64_t commit, uint64_t now
         p->grant_until = until;
     }
     return length;
+}
+
+bool lease_wants_echo(const struct lease *l, uint64_t id, uint64_t now)
+{
+    for (unsigned i = 0; i < l->n_peers; i++) {
+        const struct lease_peer *p = &l->peers[i];
+        if (p->id == id) {
+            return p->grant_until > now || (p->member && l->config.grants && !l->grants_stopped &&
+                                            drift_is_compared(&p->drift) && lease_check(l, now) == LEASE_NONE);
+        }
+    }
+    return false;
 }
 
 uint64_t lease_exposed(const struct lease *l, uint64_t commit, uint64_t now)

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "consensus/drift.h"
+
 /* Members, and removed ones as long as they hold a grant. */
 #define LEASE_PEERS_MAX 30u
 
@@ -27,7 +29,7 @@ enum lease_off {
     LEASE_OFF_CONFIG,   /* switched off */
     LEASE_OFF_DRIFT,    /* a peer's clock runs at another rate than rho allows */
     LEASE_OFF_TRANSFER, /* leadership was offered to another node in this term */
-    LEASE_OFF_QUORUM,   /* too few fresh echoes */
+    LEASE_OFF_QUORUM,   /* too few fresh echoes of voters whose clocks were compared in this term */
     LEASE_OFF_TERM,     /* no entry of this term is applied yet */
     LEASE_OFF_ROLE,     /* neither leader nor grantee */
     /* the next two are not of leases' making: replica_digest.c */
@@ -47,9 +49,7 @@ struct lease_peer {
     uint64_t received;     /* its log agrees with ours up to here, in memory; within (term, connection) */
     uint64_t connection;
     uint64_t grant_until; /* it may read locally until this instant of ours; survives terms */
-    /* drift watch: one earlier echo */
-    uint64_t base_instant, base_stamp, base_us;
-    bool drifts;
+    struct drift drift;   /* of its clock against ours */
 };
 
 struct lease {
@@ -63,6 +63,9 @@ struct lease {
     bool transfer;
     bool grants_stopped;
 };
+
+/* How clock rates are watched, by leaders and by grantees: over half of T and longer. */
+struct drift_config lease_drift_config(const struct lease_config *config);
 
 void lease_init(struct lease *lease, const struct lease_config *config);
 
@@ -89,6 +92,9 @@ uint64_t lease_grant_length(const struct lease *lease);
  * counts as a grantee. `instant` is set to the peer's instant that is answered (also if no grant is given), 0 if none.
  * `commit` is the leader's commit index: who lags behind it gets no grant, since it would hold writers up. */
 uint64_t lease_grant(struct lease *lease, uint64_t id, uint64_t commit, uint64_t now, uint64_t *instant);
+/* Should frames with entries ask `id` for an echo? Under grants a write may be shown once every grantee has said that
+ * it received it; and who says so only now and then is never seen to be up to date under load, and gets no grant. */
+bool lease_wants_echo(const struct lease *lease, uint64_t id, uint64_t now);
 /* Highest index that may be shown: at most `commit`, and received by every active grantee. */
 uint64_t lease_exposed(const struct lease *lease, uint64_t commit, uint64_t now);
 /* When that may change by the passing of time alone: the next end of a grant after `now`, UINT64_MAX if none is out. */

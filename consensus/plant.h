@@ -18,6 +18,8 @@ enum plant {
     PLANT_LOST_TRUNCATE,        /* a completed write is reported for entries that were replaced while it ran */
     PLANT_LOST_EXPIRY,          /* the cluster time of a node that was restarted stands still (jepsen/) */
     PLANT_CHANGE_ROLLBACK,      /* a rolled-back change takes the committed one before it along */
+    PLANT_DEPOSED_VOTES,        /* a former leader votes while its grants are out */
+    PLANT_NO_DRIFT_WATCH,       /* the rates of other nodes' clocks are not looked at */
     PLANT_TWO_CHANGES,          /* a change is proposed before the one before it is committed */
     PLANT_PRE_VOTE_TERM,        /* a refused pre-vote does not tell the candidate the voter's term */
     PLANT_INSTALL_UNSYNCED,     /* a snapshot from another node is installed before it is on stable storage */

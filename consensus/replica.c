@@ -314,6 +314,7 @@ static void lead_begins(struct replica *r)
         replica_peer_forget(peer);
         peer->echo_stamp = 0;
         peer->stamp_sent = 0;
+        peer->lease_asked = 0;
         peer->echo_us = 0;
         peer->applied = 0;
         peer->sent_us = 0;
@@ -334,7 +335,7 @@ static void lead_ends(struct replica *r)
 
     lease_lead_ends(&r->lease);
     /* This leader counted itself in its lease: until its last grant has ended it must not help to elect anybody. */
-    if (grants_end > r->vote_guard_us) {
+    if (grants_end > r->vote_guard_us && !PLANT(PLANT_DEPOSED_VOTES)) {
         r->vote_guard_us = grants_end;
     }
     if (grants_end > r->stand_guard_us) {
@@ -375,6 +376,7 @@ static bool handle_update(struct replica *r, const struct raft_update *update, e
     }
     if (r->core.state != RAFT_FOLLOWER || r->term_seen != r->core.current_term) {
         grant_drop(&r->grant);
+        drift_restart(&r->leader_drift);
         r->fresh_next_us = 0;
     }
     if (update->flags & RAFT_UPDATE_SNAPSHOT) {

@@ -60,11 +60,12 @@ struct replica_peer {
     uint64_t sent_last, sent_last_us;
 
     /* What the peer told the leader of this term; reset when a term begins. */
-    uint64_t echo_stamp; /* largest stamp echoed, 0: none */
-    uint64_t echo_us;    /* when it arrived */
-    uint64_t stamp_sent; /* newest stamp sent */
-    uint64_t wall_ms;    /* sample of its wall clock ... */
-    uint64_t wall_us;    /* ... and when it arrived, 0: none */
+    uint64_t echo_stamp;  /* largest stamp echoed, 0: none */
+    uint64_t echo_us;     /* when it arrived */
+    uint64_t stamp_sent;  /* newest stamp sent */
+    uint64_t lease_asked; /* newest stamp sent on an APPEND: leases rest on their echoes alone, not on those of PINGs */
+    uint64_t wall_ms;     /* sample of its wall clock ... */
+    uint64_t wall_us;     /* ... and when it arrived, 0: none */
     uint64_t applied;
     uint64_t rtt_us;
     uint64_t pull; /* it waits for this index to be shown; 0: none */
@@ -159,6 +160,7 @@ struct replica {
     uint64_t exposed_seen; /* follower: as told by leaders */
     struct lease lease;
     struct grant grant;
+    struct drift leader_drift; /* follower: of the leader's clock against ours */
     uint64_t start_us;
     uint64_t heard_us;                          /* last AppendEntries of the current leader */
     uint64_t vote_guard_us;                     /* no vote request is heard before this instant ... */

@@ -38,6 +38,17 @@ uint64_t replica_received(const struct replica *r)
 
 /* --- Follower --- */
 
+/* The leader may be cut off before it learns how our clock runs, and either of the two may be the wrong one. */
+static void watch_leader(struct replica *r, const struct message_append *append)
+{
+    const struct drift_config config = lease_drift_config(&r->lease.config);
+    const struct drift_exchange exchange = {.before = append->instant, .after = now_of(r), .theirs = append->stamp};
+
+    if (append->stamp != 0) {
+        drift_note(&r->leader_drift, &config, &exchange);
+    }
+}
+
 void replica_lease_receive(struct replica *r, const struct replica_peer *peer, const struct message_append *append)
 {
     (void)peer;
@@ -48,7 +59,10 @@ void replica_lease_receive(struct replica *r, const struct replica_peer *peer, c
     if (append->instant == 0 || append->instant < r->start_us || append->instant > now_of(r)) {
         return;
     }
-    if (append->grant_us != 0 && !r->removed && !replica_reads_refused(r)) {
+    watch_leader(r, append);
+    if (drift_is_seen(&r->leader_drift)) {
+        grant_drop(&r->grant);
+    } else if (append->grant_us != 0 && !r->removed && !replica_reads_refused(r)) {
         grant_take(&r->grant, r->core.current_term, append->instant, append->grant_us, append->needs);
     }
     /* What was exposed when the leader stamped this is at least as new as our echo of `instant`. Keep the oldest such
@@ -302,21 +316,24 @@ static enum lease_off off_reason(struct replica *r, uint64_t now)
     if (r->core.state == RAFT_LEADER) {
         return replica_is_leader(r) ? lease_check(&r->lease, now) : LEASE_OFF_TERM;
     }
-    return grant_is_valid(&r->grant, r->core.current_term, replica_received(r), now) ? LEASE_NONE : LEASE_OFF_ROLE;
+    if (grant_is_valid(&r->grant, r->core.current_term, replica_received(r), now)) {
+        return LEASE_NONE;
+    }
+    return drift_is_seen(&r->leader_drift) ? LEASE_OFF_DRIFT : LEASE_OFF_ROLE;
 }
 
 void replica_lease_watch(struct replica *r)
 {
     const enum lease_off off = off_reason(r, now_of(r));
 
-    if (r->core.state != RAFT_LEADER || (int)off == r->lease_told) {
+    if ((int)off == r->lease_told || (r->core.state != RAFT_LEADER && off != LEASE_OFF_DRIFT)) {
         return;
     }
     r->lease_told = (int)off;
     if (off == LEASE_OFF_DRIFT) {
-        replica_log(r, 0,
-                    "a node's clock runs at another rate than the configured bound allows: leases are off, reads "
-                    "are confirmed by a quorum; check the clocks");
+        replica_log(r, 0, "a node's clock runs at another rate than the configured bound allows: %s; check the clocks",
+                    r->core.state == RAFT_LEADER ? "leases are off, reads are confirmed by a quorum"
+                                                 : "this node does not read by itself");
     } else {
         replica_log(r, 2, "lease: %s", off == LEASE_NONE ? "held" : lease_off_name(off));
     }

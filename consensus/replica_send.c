@@ -55,13 +55,13 @@ static uint64_t stamp_for(struct replica *r, struct replica_peer *peer, uint64_t
     const bool read_waits = r->reads_tail != NULL && r->reads_tail->start_us >= peer->stamp_sent;
     const uint64_t half_us = (uint64_t)r->config.heartbeat_ms * 500;
 
-    /* Under grants a write may be shown once every grantee has said that it received it. */
-    const bool entries_wait = n_entries > 0 && lease_grant_until(&r->lease, peer->id) > now_us;
+    const bool entries_wait = n_entries > 0 && lease_wants_echo(&r->lease, peer->id, now_us);
 
-    if (!read_waits && !entries_wait && peer->stamp_sent != 0 && now_us < peer->stamp_sent + half_us) {
+    if (!read_waits && !entries_wait && peer->lease_asked != 0 && now_us < peer->lease_asked + half_us) {
         return 0;
     }
     peer->stamp_sent = replica_stamp(r);
+    peer->lease_asked = peer->stamp_sent;
     return peer->stamp_sent;
 }
 

@@ -21,7 +21,7 @@ struct arguments {
     uint64_t seconds;
     const char *scenario; /* NULL: random faults */
     const char *plant;
-    bool verbose, twice;
+    bool verbose, twice, wild_clocks;
 };
 
 /* What a worker tells its parent; shared memory, one writer each. */
@@ -34,6 +34,7 @@ struct worker {
     char text[1024];
     uint64_t ops_ok, ops_unknown, ops_checked, too_hard, events, elections, crashes, faults, simulated_us,
         recovery_max_us;
+    uint64_t local_reads, wild_episodes, stale, stale_seeds, late_max_us;
 };
 
 struct pool {
@@ -50,6 +51,8 @@ static const char usage[] =
     "  --nodes N        1, 3 or 5 nodes (drawn from the seed)\n"
     "  --time SECONDS   simulated seconds with faults, per seed (10)\n"
     "  --scenario NAME  a named scenario instead of random faults; all: each of them\n"
+    "  --wild-clocks    the rate of one node's clock leaves the bound, again and again; stale reads are counted, and\n"
+    "                   are violations if they could have been prevented (docs/CONSISTENCY.md)\n"
     "  --list           list the scenarios and planted bugs\n"
     "  --jobs N         processes (2)\n"
     "  --twice          run each seed twice and compare the traces: is the simulation deterministic?\n"
@@ -93,6 +96,13 @@ static void worker_note(struct worker *worker, const struct sim_run_result *resu
     if (result->recovery_us > worker->recovery_max_us) {
         worker->recovery_max_us = result->recovery_us;
     }
+    worker->local_reads += result->local_reads;
+    worker->wild_episodes += result->wild_episodes;
+    worker->stale += result->stale;
+    worker->stale_seeds += result->stale > 0 ? 1 : 0;
+    if (result->late_max_us > worker->late_max_us) {
+        worker->late_max_us = result->late_max_us;
+    }
     worker->done++;
 }
 
@@ -102,7 +112,8 @@ static bool worker_run(struct worker *worker, const struct arguments *arguments,
     const struct sim_options options = {.seed = seed,
                                         .n_nodes = arguments->n_nodes,
                                         .duration_us = arguments->seconds * 1000000,
-                                        .verbose = arguments->verbose};
+                                        .verbose = arguments->verbose,
+                                        .wild_clocks = arguments->wild_clocks};
     struct sim_run_result result;
     struct sim_run_result again;
 
@@ -151,6 +162,9 @@ static void print_replay(const struct arguments *arguments, uint64_t seed)
     } else {
         printf(" --time %" PRIu64, arguments->seconds);
     }
+    if (arguments->wild_clocks) {
+        printf(" --wild-clocks");
+    }
     if (arguments->n_nodes != 0) {
         printf(" --nodes %u", arguments->n_nodes);
     }
@@ -176,6 +190,11 @@ static void print_progress(const struct pool *pool, const struct arguments *argu
         sum.crashes += worker->crashes;
         sum.faults += worker->faults;
         sum.simulated_us += worker->simulated_us;
+        sum.local_reads += worker->local_reads;
+        sum.wild_episodes += worker->wild_episodes;
+        sum.stale += worker->stale;
+        sum.stale_seeds += worker->stale_seeds;
+        sum.late_max_us = worker->late_max_us > sum.late_max_us ? worker->late_max_us : sum.late_max_us;
         if (worker->recovery_max_us > sum.recovery_max_us) {
             sum.recovery_max_us = worker->recovery_max_us;
         }
@@ -186,6 +205,11 @@ static void print_progress(const struct pool *pool, const struct arguments *argu
            arguments->scenario == NULL ? "random faults" : arguments->scenario, sum.done, arguments->seeds,
            (double)sum.simulated_us / 1e6, seconds_now() - started, sum.ops_ok, sum.ops_unknown, sum.ops_checked,
            sum.too_hard, sum.faults, sum.crashes, sum.elections, (double)sum.recovery_max_us / 1e6);
+    if (arguments->wild_clocks) {
+        printf("  wild clocks: %" PRIu64 " episodes; %" PRIu64 " reads from memory, %" PRIu64
+               " of them stale, in %" PRIu64 " seeds; promised at most %.0f ms after the rate was far out\n",
+               sum.wild_episodes, sum.local_reads, sum.stale, sum.stale_seeds, (double)sum.late_max_us / 1e3);
+    }
     fflush(stdout);
 }
 
@@ -364,12 +388,19 @@ static uint64_t number(const char *text, const char *option, uint64_t low, uint6
 static void parse(struct arguments *arguments, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"seeds", required_argument, NULL, 'n'},    {"seed", required_argument, NULL, 's'},
-        {"nodes", required_argument, NULL, 'N'},    {"time", required_argument, NULL, 't'},
-        {"scenario", required_argument, NULL, 'c'}, {"plant", required_argument, NULL, 'p'},
-        {"jobs", required_argument, NULL, 'j'},     {"list", no_argument, NULL, 'l'},
-        {"twice", no_argument, NULL, '2'},          {"verbose", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},           {0},
+        {"seeds", required_argument, NULL, 'n'},
+        {"seed", required_argument, NULL, 's'},
+        {"nodes", required_argument, NULL, 'N'},
+        {"time", required_argument, NULL, 't'},
+        {"scenario", required_argument, NULL, 'c'},
+        {"plant", required_argument, NULL, 'p'},
+        {"jobs", required_argument, NULL, 'j'},
+        {"list", no_argument, NULL, 'l'},
+        {"twice", no_argument, NULL, '2'},
+        {"verbose", no_argument, NULL, 'v'},
+        {"wild-clocks", no_argument, NULL, 'w'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
     };
 
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
@@ -397,6 +428,9 @@ static void parse(struct arguments *arguments, int argc, char **argv)
             break;
         case '2':
             arguments->twice = true;
+            break;
+        case 'w':
+            arguments->wild_clocks = true;
             break;
         case 'v':
             arguments->verbose = true;

@@ -133,8 +133,13 @@ void sim_check_leads(struct sim_check *check, unsigned node, uint64_t term)
 
 void sim_check_stamp(struct sim_check *check, unsigned node, uint64_t time_ms, bool fresh)
 {
-    uint64_t true_ms = SIM_EPOCH_MS + check->world->now_us / 1000;
-    int64_t ahead = (int64_t)(time_ms - true_ms);
+    const uint64_t true_ms = SIM_EPOCH_MS + check->world->now_us / 1000;
+    const int64_t ahead = (int64_t)(time_ms - true_ms);
+
+    if (node + 1 == check->wild_clock) {
+        check->bound_us = time_ms * 1000 > check->bound_us ? time_ms * 1000 : check->bound_us;
+        return;
+    }
 
     /* Rates differ by up to 1 %, and the clock may slew by as much. */
     if (ahead > check->clock_ahead_max_ms + (int64_t)(check->world->now_us / 1000 / 50)) {

@@ -33,7 +33,9 @@ struct sim_check {
     uint64_t acknowledged; /* highest index whose effect a client has seen in a reply */
     uint64_t highest_applied;
     uint64_t applies, elections;
-    int64_t clock_ahead_max_ms;     /* sane wall clocks are not further ahead than this */
+    int64_t clock_ahead_max_ms; /* sane wall clocks are not further ahead than this */
+    unsigned
+        wild_clock; /* node + 1 whose clock's rate may be anything, and its stamps: only what is committed counts */
     uint64_t bound_us, bound_at_us; /* no clock that ran on from any stamp is further than this */
 };
 

@@ -9,6 +9,9 @@
 #define WRITE_AGAIN_US 15000000u
 #define CONVERGE_US 20000000u
 #define TTL_MAX_MS 4000u
+/* A leader whose clock is fast carries cluster time on by its own clock until it has samples of the others; it stands
+ * still then until they have caught up. */
+#define WILD_AHEAD_MS 60000u
 #define DISK_BYTES (64u << 20)
 
 static uint64_t pick(struct sim_random *random, const uint64_t *values, unsigned n)
@@ -75,7 +78,8 @@ static void draw_config(struct sim_cluster *cluster, struct sim_node_config *con
     static const uint64_t inflights[] = {32u << 10, 16u << 20};
     static const uint64_t batches[] = {12u << 10, 32u << 10};
     struct sim_random random = sim_random_fork(&cluster->random, 1);
-    bool plain = cluster->options.plain;
+    const bool plain = cluster->options.plain;
+    const bool wild = cluster->options.wild_clocks;
 
     config->replica.election_timeout_ms = plain ? 300 : (uint32_t)pick(&random, timeouts, 5);
     config->replica.heartbeat_ms = config->replica.election_timeout_ms / (sim_random_chance(&random, 500000) ? 10 : 4);
@@ -87,8 +91,8 @@ static void draw_config(struct sim_cluster *cluster, struct sim_node_config *con
     config->disk_bytes = DISK_BYTES;
     config->batch_bytes = plain ? 32u << 10 : (uint32_t)pick(&random, batches, 2);
     config->pipeline = !plain && sim_random_chance(&random, 400000);
-    config->local_reads = plain || sim_random_chance(&random, 700000);
-    config->replica.leases_off = !plain && sim_random_chance(&random, 150000);
+    config->local_reads = plain || wild || sim_random_chance(&random, 700000);
+    config->replica.leases_off = !plain && !wild && sim_random_chance(&random, 150000);
     config->replica.grants_off = !plain && sim_random_chance(&random, 200000);
     draw_snapshots(cluster, &config->replica.snapshots);
     cluster->local_reads = config->local_reads;
@@ -100,8 +104,9 @@ static void draw_clock(struct sim_cluster *cluster, struct sim_clock *clock)
 {
     struct sim_random *random = &cluster->random;
 
-    clock->base_us = sim_random_below(random, UINT64_C(1) << 40);
-    clock->rate_ppm = (int32_t)sim_random_range(random, 0, 16000) - 8000;
+    const uint64_t base_us = sim_random_below(random, UINT64_C(1) << 40);
+
+    sim_clock_init(clock, base_us, (int32_t)sim_random_range(random, 0, 16000) - 8000);
     clock->wall_off_ms =
         (int64_t)sim_random_range(random, 0, 2 * cluster->clock_spread_ms) - (int64_t)cluster->clock_spread_ms;
 }
@@ -135,7 +140,7 @@ static unsigned draw_nodes(struct sim_cluster *cluster)
     if (cluster->options.n_nodes != 0) {
         return cluster->options.n_nodes;
     }
-    return draw < 4 ? 1 : draw < 70 ? 3 : 5;
+    return draw < 4 && !cluster->options.wild_clocks ? 1 : draw < 70 ? 3 : 5;
 }
 
 void sim_cluster_init(struct sim_cluster *cluster, const struct sim_options *options)
@@ -152,13 +157,14 @@ void sim_cluster_init(struct sim_cluster *cluster, const struct sim_options *opt
     cluster->n_nodes = net.n_nodes = draw_nodes(cluster);
     cluster->n_members = options->n_members != 0 ? options->n_members : cluster->n_nodes;
     struct sim_random random = sim_random_fork(&cluster->random, 5); /* the draws of other seeds stay as they are */
-    if (options->n_nodes == 0 && !options->plain && sim_random_chance(&random, 250000)) {
+    if (options->n_nodes == 0 && !options->plain && !options->wild_clocks && sim_random_chance(&random, 250000)) {
         cluster->n_members = (unsigned)sim_random_range(&random, 1, 4);
         cluster->n_nodes = net.n_nodes = SIM_NODES_MAX;
     }
     assert(cluster->n_nodes <= SIM_NODES_MAX);
     sim_check_init(&cluster->check, &cluster->world);
     cluster->check.clock_ahead_max_ms = (int64_t)cluster->clock_spread_ms + 100;
+    cluster->check.clock_ahead_max_ms += options->wild_clocks ? WILD_AHEAD_MS : 0;
     sim_net_init(&cluster->net, &cluster->world, sim_random_fork(&cluster->random, 2), &net);
     draw_config(cluster, &config);
     for (unsigned i = 0; i < cluster->n_nodes; i++) {
@@ -408,7 +414,9 @@ static void describe_state(struct sim_cluster *cluster)
 void sim_cluster_finish(struct sim_cluster *cluster)
 {
     struct sim_workload *workload = &cluster->workload;
-    const struct sim_history_limits limits = {.clock_spread_ms = cluster->clock_spread_ms, .rate_ppm = 50000};
+    const uint64_t ahead_ms = cluster->options.wild_clocks ? WILD_AHEAD_MS : 0;
+    const struct sim_history_limits limits = {.clock_spread_ms = cluster->clock_spread_ms + ahead_ms,
+                                              .rate_ppm = 50000};
     uint64_t healed_us = cluster->world.now_us;
 
     if (!cluster->world.violated) {
@@ -429,8 +437,8 @@ void sim_cluster_finish(struct sim_cluster *cluster)
     if (!cluster->world.violated) {
         sim_workload_read_all(workload);
         sim_cluster_expect(cluster, has_read_all, NULL, CONVERGE_US, "liveness", "all keys must be readable");
-        sim_cluster_expect(cluster, lifetimes_are_over, NULL, TTL_MAX_MS * UINT64_C(1000) + 5000000, "lifetime",
-                           "keys with a lifetime must go");
+        sim_cluster_expect(cluster, lifetimes_are_over, NULL, (TTL_MAX_MS + ahead_ms) * UINT64_C(1000) + 5000000,
+                           "lifetime", "keys with a lifetime must go");
         sim_cluster_expect(cluster, sim_cluster_is_converged, NULL, CONVERGE_US, "convergence",
                            "all nodes must stay equal");
     }

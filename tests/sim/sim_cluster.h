@@ -3,6 +3,7 @@
 #ifndef LOCKSTEP_SIM_CLUSTER_H
 #define LOCKSTEP_SIM_CLUSTER_H
 
+#include "tests/sim/sim_clocks.h"
 #include "tests/sim/sim_workload.h"
 
 struct sim_options {
@@ -11,7 +12,8 @@ struct sim_options {
     unsigned n_members;   /* of them in the first configuration, the others wait to be added; 0: all, or drawn */
     uint64_t duration_us; /* of the time with faults */
     bool verbose;
-    bool plain; /* default settings instead of drawn ones: for scenarios */
+    bool wild_clocks; /* the rate of one clock leaves the bound */
+    bool plain;       /* default settings instead of drawn ones: for scenarios */
 };
 
 struct sim_cluster {
@@ -21,6 +23,7 @@ struct sim_cluster {
     struct sim_check check;
     struct sim_history history;
     struct sim_workload workload;
+    struct sim_clocks clocks; /* of random runs */
     struct sim_node nodes[SIM_NODES_MAX];
     struct sim_task restarts[SIM_NODES_MAX];
     unsigned n_nodes;

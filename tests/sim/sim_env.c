@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* No timer waits longer than this for a clock that may stand still. */
+#define TIMER_WAIT_MAX_US 3600000000u
+
 struct sim_timer {
     struct sim_task task;
     struct sim_env *env;
@@ -12,20 +15,6 @@ struct sim_timer {
     uint64_t at_us; /* local */
     struct sim_timer *next;
 };
-
-uint64_t sim_clock_now_us(const struct sim_clock *clock, const struct sim_world *world)
-{
-    int64_t drift = (int64_t)world->now_us / 1000 * clock->rate_ppm / 1000;
-
-    return clock->base_us + (uint64_t)((int64_t)world->now_us + drift);
-}
-
-uint64_t sim_clock_wall_ms(const struct sim_clock *clock, const struct sim_world *world)
-{
-    uint64_t elapsed_ms = (sim_clock_now_us(clock, world) - clock->base_us) / 1000;
-
-    return (uint64_t)((int64_t)(SIM_EPOCH_MS + elapsed_ms) + clock->wall_off_ms);
-}
 
 static struct sim_env *env_of(struct env *env)
 {
@@ -70,11 +59,23 @@ static uint64_t sim_env_random(struct env *env)
 static void timer_schedule(struct sim_timer *timer)
 {
     struct sim_env *env = timer->env;
-    uint64_t now = sim_env_now_us(&env->env);
-    uint64_t wait = timer->at_us > now ? timer->at_us - now : 0;
+    const uint64_t now = sim_env_now_us(&env->env);
+    const uint64_t wait = sim_clock_true_wait_us(env->clock, timer->at_us > now ? timer->at_us - now : 0);
 
-    wait += wait / 50 + 1; /* never early, whatever the rate of the clock */
+    if (wait == SIM_NEVER || wait > TIMER_WAIT_MAX_US) { /* until the clock goes again */
+        sim_world_after(env->world, &timer->task, TIMER_WAIT_MAX_US);
+        return;
+    }
     sim_world_after(env->world, &timer->task, wait + sim_random_below(&env->random, 200));
+}
+
+void sim_env_clock_changed(struct sim_env *env)
+{
+    for (struct sim_timer *timer = env->timer_list; timer != NULL && !env->dead; timer = timer->next) {
+        if (sim_task_is_queued(&timer->task)) {
+            timer_schedule(timer);
+        }
+    }
 }
 
 static void timer_fire_cb(struct sim_task *task)

@@ -4,19 +4,8 @@
 #define LOCKSTEP_SIM_ENV_H
 
 #include "consensus/env.h"
+#include "tests/sim/sim_clock.h"
 #include "tests/sim/sim_disk.h"
-
-/* Wall clocks start here: an arbitrary date, milliseconds since 1970. */
-#define SIM_EPOCH_MS UINT64_C(1700000000000)
-
-/* The clocks of a node go on through crashes. */
-struct sim_clock {
-    uint64_t base_us;    /* of the monotonic clock when the world began */
-    int32_t rate_ppm;    /* of both clocks against true time */
-    int64_t wall_off_ms; /* of the wall clock; may be changed: a jump */
-};
-uint64_t sim_clock_now_us(const struct sim_clock *clock, const struct sim_world *world);
-uint64_t sim_clock_wall_ms(const struct sim_clock *clock, const struct sim_world *world);
 
 /* What the node does with what its env brings. */
 struct sim_env_owner {
@@ -48,6 +37,8 @@ struct sim_env {
 
 void sim_env_init(struct sim_env *env, struct sim_world *world, struct sim_disk *disk, struct sim_clock *clock,
                   struct sim_random random, uint64_t id, const struct sim_env_owner *owner);
+/* The rate of the clock has changed: set the timers anew. */
+void sim_env_clock_changed(struct sim_env *env);
 /* From now on nothing reaches disk or network. */
 void sim_env_kill(struct sim_env *env);
 /* Frees timers that were left behind. */

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "tests/sim/sim_clocks.h"
+
 #define TICK_US 50000u
 
 /* A sealed batch on its way through the log. */
@@ -160,6 +162,12 @@ static void request_write(struct sim_node *node, struct sim_request *request)
 
 /* --- Reads ------------------------------------------------------------------------------------------------------- */
 
+/* The read is about to rest on what this node was promised, or was when it came to wait. */
+static void note_excuse(struct sim_node *node, struct sim_request *request)
+{
+    request->late_us = node->clocks == NULL ? SIM_NEVER : sim_clocks_excuse(node->clocks, node);
+}
+
 static void read_execute(struct sim_node *node, struct sim_request *request)
 {
     const struct store_command *command = store_command_find(request->argv[0].iov_base, request->argv[0].iov_len);
@@ -184,6 +192,7 @@ static void read_cb(struct replica_read *base, enum replica_status status)
     *link = read->next;
     for (struct sim_request *request = read->requests; request != NULL && status == REPLICA_OK;
          request = request->next) {
+        note_excuse(node, request);
         read_execute(node, request);
     }
     finish_all(node, read->requests, status == REPLICA_OK ? SIM_RESULT_OK : SIM_RESULT_NOT_EXECUTED, status);
@@ -264,6 +273,7 @@ static bool read_local(struct sim_node *node, struct sim_request *request)
         return false;
     }
     node->local_reads++;
+    note_excuse(node, request);
     if (received > applied && touches(node, request, applied)) {
         node->waited_reads++;
         request->wait_index = received;

@@ -40,6 +40,7 @@ struct sim_request {
     uint64_t index;    /* a write: where it was applied; a read: it sees all that is acknowledged up to here ... */
     uint64_t shown;    /* ... and shows nothing above this */
     uint64_t revision; /* of the key argv[1], as a read saw it */
+    uint64_t late_us;  /* sim_clocks_excuse of a read that is stale; SIM_NEVER: it must not be */
     unsigned leader;   /* position plus one, 0: unknown */
     enum replica_status status; /* why it was not executed */
     /* private */
@@ -65,6 +66,7 @@ struct sim_node_config {
 struct sim_batch;
 struct sim_read;
 struct sim_inbox_item;
+struct sim_clocks;
 
 struct sim_node {
     /* public, read only */
@@ -83,12 +85,13 @@ struct sim_node {
     struct sim_disk disk;
     struct sim_clock clock;
     struct sim_env env;
-    bool may_stop;        /* disk errors in this life entitle it to stop itself */
-    bool may_refuse;      /* ... or a full disk, to refuse to start */
-    uint64_t spoilt;      /* this life's digests are wrong by that much */
-    bool wrong;           /* ... and its content is wrong too: sim_content.h */
-    bool damaged;         /* durable data was changed: both, for good */
-    uint64_t turn_us_max; /* a loop turn ends up to this long after the first event in it */
+    struct sim_clocks *clocks; /* asked whether a stale read is excused; NULL: none is */
+    bool may_stop;             /* disk errors in this life entitle it to stop itself */
+    bool may_refuse;           /* ... or a full disk, to refuse to start */
+    uint64_t spoilt;           /* this life's digests are wrong by that much */
+    bool wrong;                /* ... and its content is wrong too: sim_content.h */
+    bool damaged;              /* durable data was changed: both, for good */
+    uint64_t turn_us_max;      /* a loop turn ends up to this long after the first event in it */
     /* private */
     struct sim_world *world;
     struct sim_net *net;

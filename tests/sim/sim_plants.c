@@ -28,7 +28,8 @@ const struct sim_plant sim_plants[] = {
      "vote-guard"},
     {"expose-early", PLANT_EXPOSE_EARLY, "writes are shown before all grantees have received them", NULL},
     {"transfer-early", PLANT_TRANSFER_EARLY, "leadership is handed over while grants are out", "transfer-under-grant"},
-    {"lease-after-transfer", PLANT_LEASE_AFTER_TRANSFER, "the lease is kept after leadership was offered", NULL},
+    {"lease-after-transfer", PLANT_LEASE_AFTER_TRANSFER, "the lease is kept after leadership was offered",
+     "transfer-cut"},
     {"change-rollback", PLANT_CHANGE_ROLLBACK, "a rolled-back change takes the committed one before it along",
      "member-rollback"},
     {"two-changes", PLANT_TWO_CHANGES, "a change is proposed before the one before it is committed", "member-two"},
@@ -41,6 +42,8 @@ const struct sim_plant sim_plants[] = {
     {"feature-level", PLANT_FEATURE_LEVEL, "the feature level is raised although one node does not understand it",
      "upgrade"},
     {"no-quarantine", PLANT_NO_QUARANTINE, "a replica whose content differs goes on as before", "spoilt"},
+    {"deposed-votes", PLANT_DEPOSED_VOTES, "a former leader votes while its grants are out", "deposed-grants"},
+    {"no-drift-watch", PLANT_NO_DRIFT_WATCH, "the rates of other nodes' clocks are not looked at", "clock-slow-leader"},
     {NULL, 0, NULL, NULL},
 };
 

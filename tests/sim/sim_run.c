@@ -15,13 +15,17 @@ static void run_random(struct sim_cluster *cluster, struct sim_run_result *resul
 
     sim_faults_init(&faults, cluster);
     sim_members_init(&members, cluster);
+    sim_clocks_init(&cluster->clocks, cluster);
+    faults.broken_clock = (unsigned)(sim_clocks_victim(&cluster->clocks) + 1); /* no other one breaks besides */
     sim_cluster_start_all(cluster);
     sim_workload_start(&cluster->workload);
     sim_faults_start(&faults);
     sim_members_start(&members);
+    sim_clocks_start(&cluster->clocks);
     sim_cluster_run(cluster, cluster->options.duration_us);
     sim_members_stop(&members);
     sim_faults_stop(&faults);
+    sim_clocks_stop(&cluster->clocks);
     result->faults = faults.inflicted;
 }
 
@@ -90,8 +94,12 @@ void sim_run(const struct sim_options *options, const struct sim_scenario *scena
     result->steps = cluster->history.steps;
     result->elections = cluster->check.elections;
     result->recovery_us = cluster->recovery_us;
+    result->wild_episodes = cluster->clocks.episodes;
+    result->stale = cluster->clocks.stale;
+    result->late_max_us = cluster->clocks.late_max_us;
     for (unsigned i = 0; i < cluster->n_nodes; i++) {
         result->crashes += cluster->nodes[i].lives - 1;
+        result->local_reads += cluster->nodes[i].local_reads;
     }
     if (result->violated && explain) {
         explain_violation(cluster);

@@ -11,6 +11,7 @@ struct sim_run_result {
     uint64_t trace, events, simulated_us;
     uint64_t ops_ok, ops_failed, ops_unknown, ops_checked, too_hard, steps;
     uint64_t faults, elections, crashes, recovery_us;
+    uint64_t local_reads, stale, late_max_us, wild_episodes; /* stale: excused by a clock beyond the bound */
 };
 
 /* `scenario` NULL: random faults drawn from the seed. `explain`: print log and history of a violation to stderr. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "tests/sim/sim_content.h"
+#include "tests/sim/sim_hazards.h"
 #include "tests/sim/sim_install.h"
 #include "tests/sim/sim_members.h"
 #include "tests/sim/sim_upgrade.h"
@@ -698,6 +699,16 @@ const struct sim_scenario sim_scenarios[] = {
     {"transfer-under-grant", "leadership is handed over while a cut-off node may read locally", 3,
      transfer_under_grant},
     {"transfers", "leadership is handed over under load", 5, transfers},
+    {"reads-return", "leases and grants come back while reads are confirmed by a quorum", 3, sim_hazard_reads_return},
+    {"transfer-cut", "a leader hands over and hears nothing of its successor", 3, sim_hazard_transfer_cut},
+    {"deposed-grants", "a leader steps down while a cut-off node holds its grant, and is asked for its vote", 3,
+     sim_hazard_deposed_grants},
+    {"clock-slow-leader", "the leader's clock is slow, beyond the bound; then it is cut off", 3,
+     sim_hazard_slow_leader},
+    {"clock-stopped", "the leader's clock stands still; then it is cut off", 3, sim_hazard_stopped_leader},
+    {"clock-fast-voter", "a voter's clock is fast, beyond the bound; then the leader is cut off", 3,
+     sim_hazard_fast_voter},
+    {"clock-slow-reader", "a grantee's clock is slow, beyond the bound; then it is cut off", 3, sim_hazard_slow_reader},
     {"slow-follower", "a follower's disk is 400 times slower", 3, slow_follower},
     {"slow-leader", "the leader's disk is 400 times slower", 3, slow_leader},
     {"full-disk", "all disks fill up: writes are refused, reads go on, leadership can move", 3, full_disk},

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/sim/sim_clocks.h"
+
 /* One request under way from a client to a node and back. Outlives a client that gave up on it. */
 struct sim_call {
     struct sim_request request; /* first */
@@ -345,6 +347,11 @@ static void call_answered(struct sim_call *call)
         workload->last_write_us = workload->world->now_us;
     }
     op->state = SIM_OP_OK;
+    if (op->index < op->floor && sim_op_is_read(op->kind) && call->request.late_us != SIM_NEVER) {
+        sim_clocks_note_stale(workload->nodes[call->node].clocks, call->request.late_us);
+        op->state = SIM_OP_FAILED; /* stale, counted, and left out of the checks */
+        return;
+    }
     sim_check_reply(workload->check, call->node, op->index, op->floor, sim_op_is_read(op->kind),
                     sim_op_describe(op, text, sizeof text));
     sim_check_shown(workload->check, call->request.shown);
@@ -452,6 +459,7 @@ static void client_call(struct sim_client *client, struct sim_op *op, unsigned n
     client->call = call;
     sim_reply_init(&call->request.reply);
     call->request.done = call_done_cb;
+    call->request.late_us = SIM_NEVER;
     call->request.revisions = revisions_cb;
     build(call);
     op->client = client->number;

@@ -10,6 +10,15 @@
 
 static struct lease lease;
 
+/* Two exchanges with each peer, T apart: their clocks run like ours. What they echo is long past. */
+static void compare_clocks(unsigned peers)
+{
+    for (uint64_t id = 2; id < 2 + peers; id++) {
+        lease_echo(&lease, id, 1, 1000, 7000200, 0, 1500);
+        lease_echo(&lease, id, 1, 1000 + T_US, 7000200 + T_US, 0, 1500 + T_US);
+    }
+}
+
 static void setup_with(uint32_t rho_ppm, unsigned peers)
 {
     const struct lease_config config = {
@@ -20,6 +29,7 @@ static void setup_with(uint32_t rho_ppm, unsigned peers)
     lease_init(&lease, &config);
     lease_members(&lease, ids, voters, peers, true);
     lease_lead_begins(&lease);
+    compare_clocks(peers);
 }
 
 static void echo(uint64_t id, uint64_t stamp, uint64_t now)
@@ -112,6 +122,23 @@ START_TEST(grant_counts_longer_than_it_may_be_used)
 }
 END_TEST
 
+START_TEST(entries_ask_for_echoes_of_grantees_to_be)
+{
+    uint64_t instant;
+
+    setup_with(10000, 2);
+    ck_assert(!lease_wants_echo(&lease, 3, 1000500)); /* without a lease there are no grants */
+    echo(2, 1000000, 1000500);
+    ck_assert(lease_wants_echo(&lease, 3, 1000500));
+    ck_assert_uint_eq(lease_grant(&lease, 2, 10, 1000500, &instant), G_US);
+    lease_transfer_begins(&lease);
+    ck_assert(!lease_wants_echo(&lease, 3, 1000600));
+    ck_assert(lease_wants_echo(&lease, 2, 1000600)); /* its grant is out */
+    ck_assert(!lease_wants_echo(&lease, 2, lease_grant_until(&lease, 2)));
+    ck_assert(!lease_wants_echo(&lease, 9, 1000600));
+}
+END_TEST
+
 START_TEST(exposure_waits_for_every_active_grantee)
 {
     uint64_t instant;
@@ -181,6 +208,7 @@ START_TEST(a_transfer_ends_the_lease_for_the_term)
     echo(2, 1100000, 1100500);
     ck_assert_int_eq(lease_check(&lease, 1100600), LEASE_OFF_TRANSFER);
     lease_lead_begins(&lease);
+    compare_clocks(2);
     echo(2, 1200000, 1200500);
     ck_assert_int_eq(lease_check(&lease, 1200600), LEASE_NONE);
 }
@@ -196,6 +224,61 @@ static enum lease_off after_drift(uint64_t ppm)
     }
     return lease_check(&lease, now - 30000 + 300);
 }
+
+START_TEST(an_echo_counts_once_clocks_were_compared)
+{
+    uint64_t instant;
+
+    setup_with(10000, 2);
+    lease_lead_begins(&lease); /* a new term: compare anew */
+    echo(2, 1000000, 1000500);
+    ck_assert_int_eq(lease_check(&lease, 1000500), LEASE_OFF_QUORUM);
+    echo(2, 1000000 + T_US / 4, 1000500 + T_US / 4);
+    ck_assert_int_eq(lease_check(&lease, 1000500 + T_US / 4), LEASE_OFF_QUORUM);
+    ck_assert_uint_eq(lease_grant(&lease, 2, 10, 1000500 + T_US / 4, &instant), 0);
+    echo(2, 1000000 + T_US / 2, 1000500 + T_US / 2);
+    ck_assert_int_eq(lease_check(&lease, 1000500 + T_US / 2), LEASE_NONE);
+    ck_assert_uint_eq(lease_grant(&lease, 2, 10, 1000500 + T_US / 2, &instant), G_US);
+    ck_assert_uint_eq(lease_grant(&lease, 3, 10, 1000500 + T_US / 2, &instant), 0);
+}
+END_TEST
+
+START_TEST(a_new_connection_compares_clocks_anew)
+{
+    setup_with(10000, 2);
+    lease_echo(&lease, 2, 2, 1000000, 8000000, 10, 1000500);
+    ck_assert_int_eq(lease_check(&lease, 1000500), LEASE_OFF_QUORUM);
+}
+END_TEST
+
+START_TEST(drift_outlasts_the_term)
+{
+    setup_with(10000, 2);
+    echo(2, 1000000, 1000500);
+    lease_echo(&lease, 2, 1, 1200000, 8000500 + 300000, 10, 1200500);
+    ck_assert_int_eq(lease_check(&lease, 1200500), LEASE_OFF_DRIFT);
+    lease_lead_begins(&lease);
+    compare_clocks(2);
+    echo(2, 1400000, 1400500);
+    ck_assert_int_eq(lease_check(&lease, 1400500), LEASE_OFF_DRIFT);
+}
+END_TEST
+
+START_TEST(a_holder_that_drifts_counts_for_longer)
+{
+    uint64_t instant;
+
+    setup_with(10000, 2);
+    echo(2, 1000000, 1000500);
+    ck_assert_uint_eq(lease_grant(&lease, 2, 10, 1000500, &instant), G_US);
+    const uint64_t until = lease_grant_until(&lease, 2);
+    lease_echo(&lease, 2, 1, 1140000, 8000500 + 10000, 10, 1140500); /* its clock nearly stands still */
+    ck_assert_int_eq(lease_check(&lease, 1140500), LEASE_OFF_DRIFT);
+    ck_assert_uint_eq(lease_grant_until(&lease, 2), until + G_US);
+    lease_echo(&lease, 2, 1, 1145000, 8000500 + 10100, 10, 1145500);
+    ck_assert_uint_eq(lease_grant_until(&lease, 2), until + G_US); /* once */
+}
+END_TEST
 
 START_TEST(drift_within_the_bound_is_tolerated)
 {
@@ -255,11 +338,16 @@ int main(void)
     tcase_add_test(tcase, grant_needs_time_left_on_the_lease);
     tcase_add_test(tcase, grant_is_refused_to_who_lacks_a_committed_entry);
     tcase_add_test(tcase, grant_counts_longer_than_it_may_be_used);
+    tcase_add_test(tcase, entries_ask_for_echoes_of_grantees_to_be);
     tcase_add_test(tcase, exposure_waits_for_every_active_grantee);
     tcase_add_test(tcase, exposure_goes_on_when_the_grant_has_ended);
     tcase_add_test(tcase, grants_outlive_the_term_and_the_removal_of_their_holder);
     tcase_add_test(tcase, received_does_not_survive_a_new_connection);
     tcase_add_test(tcase, a_transfer_ends_the_lease_for_the_term);
+    tcase_add_test(tcase, an_echo_counts_once_clocks_were_compared);
+    tcase_add_test(tcase, a_new_connection_compares_clocks_anew);
+    tcase_add_test(tcase, drift_outlasts_the_term);
+    tcase_add_test(tcase, a_holder_that_drifts_counts_for_longer);
     tcase_add_test(tcase, drift_within_the_bound_is_tolerated);
     tcase_add_test(tcase, drift_beyond_the_bound_turns_leases_off);
     tcase_add_test(tcase, grant_is_usable_once_its_index_is_received);
