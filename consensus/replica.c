@@ -22,7 +22,8 @@
  *    from a snapshot gives the core its configuration, and entries from at most the one behind it on (replica_open.c).
  *    RAFT_INSTALL_SNAPSHOT is delivered for a complete, verified, synced file only, whose content is loaded, and is
  *    completed by RAFT_PERSISTED_SNAPSHOT before any other event (replica_install.c).
- * 10. raft_step is never entered from inside the handling of another step's callbacks: settle() loops instead. */
+ * 10. RAFT_TRANSFER is given when the successor has confirmed the last entry (replica_lease.c).
+ * 11. raft_step is never entered from inside the handling of another step's callbacks: settle() loops instead. */
 #include "consensus/replica.h"
 
 #include <assert.h>

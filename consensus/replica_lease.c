@@ -192,6 +192,15 @@ static void settle_pulls(struct replica *r)
     }
 }
 
+/* The core tells the successor to stand at its first answer that confirms anything new, and never again; who still
+ * writes entries by then does not listen. So the core hears of the transfer when all is confirmed. */
+static bool transferee_is_behind(const struct replica *r)
+{
+    raft_index match = 0;
+
+    return raft_match_index(&r->core, r->transfer_to, &match) == 0 && match < wal_last(r->wal);
+}
+
 /* Transfer: stop granting; when no grant is out, stop proposing; when nothing is in flight, hand over. */
 static void settle_transfer(struct replica *r)
 {
@@ -210,7 +219,7 @@ static void settle_transfer(struct replica *r)
         return;
     }
     r->transfer_ready = true;
-    if (r->inflight_bytes > 0) {
+    if (r->inflight_bytes > 0 || transferee_is_behind(r)) {
         return;
     }
     struct raft_event event = {.type = RAFT_TRANSFER, .transfer = {.server_id = r->transfer_to}};

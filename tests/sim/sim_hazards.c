@@ -169,6 +169,29 @@ void sim_hazard_transfer_cut(struct sim_cluster *cluster)
     require(cluster, handed_over > 1, "the successor must stand, more than once");
 }
 
+static bool node_leads(struct sim_cluster *cluster, void *node)
+{
+    return sim_cluster_leader(cluster) == (int)*(const unsigned *)node;
+}
+
+/* Leadership is handed over as soon as it was won, to the node whose disk is the slowest: it takes over once it has
+ * stored all, and is not told earlier, when it would not listen. */
+void sim_hazard_transfer_behind(struct sim_cluster *cluster)
+{
+    for (unsigned round = 0; round < 12 && !cluster->world.violated; round++) {
+        const unsigned leader = leader_of(cluster);
+        unsigned next = (leader + 1 + round % 2) % 3;
+
+        for (unsigned i = 0; i < cluster->n_nodes; i++) {
+            cluster->nodes[i].disk.slow_factor = i == next ? 100 : 1;
+        }
+        sim_cluster_run(cluster, 20 * MS);
+        sim_node_transfer(&cluster->nodes[leader], next + 1);
+        sim_cluster_expect(cluster, node_leads, &next, cluster->election_timeout_us, "liveness",
+                           "the node that was asked to takes over");
+    }
+}
+
 static void forge(struct sim_cluster *cluster, unsigned from, unsigned to, const struct message *message)
 {
     uint8_t head[MESSAGE_HEAD_MAX];

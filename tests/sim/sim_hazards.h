@@ -10,6 +10,7 @@ void sim_hazard_fast_voter(struct sim_cluster *cluster);
 void sim_hazard_slow_reader(struct sim_cluster *cluster);
 void sim_hazard_reads_return(struct sim_cluster *cluster);
 void sim_hazard_transfer_cut(struct sim_cluster *cluster);
+void sim_hazard_transfer_behind(struct sim_cluster *cluster);
 void sim_hazard_deposed_grants(struct sim_cluster *cluster);
 
 #endif

@@ -701,6 +701,8 @@ const struct sim_scenario sim_scenarios[] = {
     {"transfers", "leadership is handed over under load", 5, transfers},
     {"reads-return", "leases and grants come back while reads are confirmed by a quorum", 3, sim_hazard_reads_return},
     {"transfer-cut", "a leader hands over and hears nothing of its successor", 3, sim_hazard_transfer_cut},
+    {"transfer-behind", "leadership is handed to a node that still writes what others have stored", 3,
+     sim_hazard_transfer_behind},
     {"deposed-grants", "a leader steps down while a cut-off node holds its grant, and is asked for its vote", 3,
      sim_hazard_deposed_grants},
     {"clock-slow-leader", "the leader's clock is slow, beyond the bound; then it is cut off", 3,
