@@ -136,15 +136,16 @@ static bool someone_takes(struct sim_cluster *cluster, void *node)
 
 void sim_snapshot_crash(struct sim_cluster *cluster)
 {
+    const unsigned n_nodes = cluster->n_nodes;
     unsigned crashed = 0;
 
-    assert(cluster->n_nodes > 0);
+    assert(n_nodes > 0);
     configure(cluster, 4 * KIB, 64 * KIB, UINT64_MAX);
     for (unsigned i = 0; i < cluster->n_nodes; i++) {
         cluster->nodes[i].disk.latency_us = 3 * MS;
     }
     for (unsigned round = 0; round < 16 && !cluster->world.violated; round++) {
-        unsigned node = round % cluster->n_nodes;
+        unsigned node = round % n_nodes;
 
         if (!sim_cluster_run_until(cluster, someone_takes, &node, 3 * SECOND)) {
             continue;
