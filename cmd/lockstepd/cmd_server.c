@@ -318,10 +318,11 @@ static void run_status(struct call *call)
     struct resp_buffer text;
     const uint8_t *uuid = node_cluster_uuid(owner->node);
     unsigned n = members_get(owner->node, &info, members);
+    const bool loading = replica_is_loading(node_replica(owner->node));
     node_stats(owner->node, &stats);
     resp_buffer_init(&text);
     buffer_printf(&text, "{\"id\":%" PRIu64 ",\"role\":\"%s\",\"term\":%" PRIu64 ",\"leader\":%" PRIu64, info.id,
-                  replica_role_name(info.role), info.term, info.leader);
+                  loading ? "loading" : replica_role_name(info.role), info.term, info.leader);
     buffer_printf(&text, ",\"ready\":%s,\"commit\":%" PRIu64 ",\"applied\":%" PRIu64 ",\"last\":%" PRIu64,
                   info.ready ? "true" : "false", info.commit, info.applied, info.last);
     buffer_printf(&text, ",\"pid\":%ld,\"uptime_ms\":%" PRIu64 ",\"version\":\"%s\",\"cluster\":\"", (long)getpid(),
@@ -340,8 +341,8 @@ static void run_status(struct call *call)
     buffer_printf(&text, ",\"change_pending\":%s,\"quarantined\":%s", info.configuration_committed ? "false" : "true",
                   info.quarantined != 0 ? "true" : "false");
     buffer_printf(&text, ",\"loading\":%s,\"snapshot\":{\"index\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"taking\":%s}",
-                  replica_is_loading(node_replica(owner->node)) ? "true" : "false", info.snapshot.index,
-                  info.snapshot.file_bytes, info.snapshot_taking ? "true" : "false");
+                  loading ? "true" : "false", info.snapshot.index, info.snapshot.file_bytes,
+                  info.snapshot_taking ? "true" : "false");
     buffer_printf(&text, ",\"members\":[");
     for (unsigned i = 0; i < n; i++) {
         buffer_printf(&text, i > 0 ? "," : "");

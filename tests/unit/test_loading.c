@@ -47,7 +47,9 @@ START_TEST(what_needs_no_data_is_answered)
     (void)client_send(&a, "CLIENT ID");
     ck_assert_str_eq(client_output(&a), ":1\r\n");
     (void)client_send(&a, "LOCKSTEP STATUS");
-    ck_assert_ptr_nonnull(strstr(client_output(&a), "\"loading\":true"));
+    const char *text = client_output(&a);
+    ck_assert_ptr_nonnull(strstr(text, "\"role\":\"loading\""));
+    ck_assert_ptr_nonnull(strstr(text, "\"loading\":true"));
 }
 END_TEST
 
