@@ -42,6 +42,15 @@ static bool reads_by_itself(struct sim_cluster *cluster, unsigned node)
     return strcmp(info.local_reads, "none") == 0;
 }
 
+/* For how long may it still read by itself? */
+static uint64_t lease_left_us(struct sim_cluster *cluster, unsigned node)
+{
+    struct replica_info info;
+
+    replica_info(cluster->nodes[node].replica, &info);
+    return info.local_left_us;
+}
+
 /* Has each node been seen to read by itself? Grants have gaps: `seen` gathers a bit per node. */
 static bool all_read_by_themselves(struct sim_cluster *cluster, void *seen)
 {
@@ -128,6 +137,61 @@ void sim_hazard_reads_return(struct sim_cluster *cluster)
         sim_net_unblock_all(&cluster->net);
     }
     expect_local_reads(cluster);
+}
+
+/* --- What a write costs --------------------------------------------------------------------------------------------
+ */
+
+#define WRITES 60u
+
+/* Writes one by one, at times when both followers hold grants (or without any): how many of them the leader
+ * acknowledged after a single frame to each follower. Another round trip would take more. */
+static unsigned writes_in_one_trip(struct sim_cluster *cluster, bool grants)
+{
+    const unsigned leader = leader_of(cluster);
+    unsigned single = 0;
+
+    for (unsigned i = 0; i < WRITES && !cluster->world.violated; i++) {
+        const uint64_t until_us = cluster->world.now_us + SECOND;
+        struct replica_info before, after;
+        unsigned holders = 0;
+
+        while (holders < 2 && grants && sim_world_step(&cluster->world, until_us)) {
+            holders = 0;
+            for (unsigned k = 0; k < cluster->n_nodes; k++) {
+                holders += k != leader && lease_left_us(cluster, k) > 5 * MS ? 1 : 0;
+            }
+        }
+        require(cluster, !grants || holders == 2, "both followers must hold grants");
+        replica_info(cluster->nodes[leader].replica, &before);
+        const struct sim_op *op = sim_workload_probe(&cluster->workload, SIM_SET, "probe", "value", 0, leader);
+        while (op->state == SIM_OP_PENDING && sim_world_step(&cluster->world, until_us + SECOND)) {
+        }
+        require(cluster, op->state == SIM_OP_OK, "the write must succeed");
+        replica_info(cluster->nodes[leader].replica, &after);
+        single += after.frames_sent - before.frames_sent <= 2 ? 1 : 0;
+        sim_cluster_run(cluster, sim_random_range(&cluster->random, 5 * MS, 60 * MS));
+    }
+    return single;
+}
+
+void sim_hazard_no_extra_trip(struct sim_cluster *cluster)
+{
+    sim_workload_stop(&cluster->workload);
+    sim_cluster_run(cluster, 6 * SECOND); /* keys with a lifetime have gone: nothing else is proposed */
+    expect_local_reads(cluster);
+    const unsigned with = writes_in_one_trip(cluster, true);
+    for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        sim_node_stop(&cluster->nodes[i]);
+        cluster->nodes[i].config.replica.grants_off = true;
+    }
+    sim_cluster_start_all(cluster);
+    sim_cluster_run(cluster, 2 * SECOND);
+    const unsigned without = writes_in_one_trip(cluster, false);
+    sim_world_log(&cluster->world, "%u and %u of %u writes took one frame per follower", with, without, WRITES);
+    /* The others met a heartbeat. */
+    require(cluster, with >= WRITES * 3 / 4, "with grants a write takes one frame per follower");
+    require(cluster, without >= WRITES * 3 / 4, "without grants a write takes one frame per follower");
 }
 
 /* --- Leadership that moves (hazards 2 and 8) -----------------------------------------------------------------------

@@ -9,6 +9,8 @@ void sim_hazard_stopped_leader(struct sim_cluster *cluster);
 void sim_hazard_fast_voter(struct sim_cluster *cluster);
 void sim_hazard_slow_reader(struct sim_cluster *cluster);
 void sim_hazard_reads_return(struct sim_cluster *cluster);
+/* Not a hazard but the price of grants: none in round trips. */
+void sim_hazard_no_extra_trip(struct sim_cluster *cluster);
 void sim_hazard_transfer_cut(struct sim_cluster *cluster);
 void sim_hazard_transfer_behind(struct sim_cluster *cluster);
 void sim_hazard_deposed_grants(struct sim_cluster *cluster);

@@ -700,6 +700,8 @@ const struct sim_scenario sim_scenarios[] = {
      transfer_under_grant},
     {"transfers", "leadership is handed over under load", 5, transfers},
     {"reads-return", "leases and grants come back while reads are confirmed by a quorum", 3, sim_hazard_reads_return},
+    {"no-extra-trip", "a write takes as many frames of the leader with grants out as without grants", 3,
+     sim_hazard_no_extra_trip},
     {"transfer-cut", "a leader hands over and hears nothing of its successor", 3, sim_hazard_transfer_cut},
     {"transfer-behind", "leadership is handed to a node that still writes what others have stored", 3,
      sim_hazard_transfer_behind},
