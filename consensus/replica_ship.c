@@ -386,12 +386,10 @@ static struct ship *ship_open(struct replica *r, uint64_t peer, uint64_t index, 
 
 /* --- What the core and the peer say ------------------------------------------------------------------------------- */
 
-/* Can a peer that has the ship's snapshot go on with this log? */
-static bool leads_on(const struct ship *ship)
+/* Can a peer that has the snapshot of this index go on with this log? */
+static bool leads_on(const struct replica *r, uint64_t index)
 {
-    const struct replica *r = ship->replica;
-
-    return ship->file.index >= r->log_start || ship->file.index == r->snapshot.index;
+    return index >= r->log_start || index == r->snapshot.index;
 }
 
 /* The core asks for a snapshot for this peer: is the one that it was offered, or has, or gets elsewhere, not enough? */
@@ -404,7 +402,7 @@ static bool needs_another(const struct ship *ship, uint64_t now)
     case SHIP_ELSEWHERE:
         return now >= ship->heard_us + timeout_us(ship->replica) * ELSEWHERE_TIMEOUTS;
     default:
-        return !leads_on(ship);
+        return !leads_on(ship->replica, ship->file.index);
     }
 }
 
@@ -428,8 +426,8 @@ void replica_ship_offer(struct replica *r, struct replica_peer *peer)
         ship_free(ship);
     }
     newest = r->snapshots != NULL ? snapshot_dir_newest(r->snapshots) : NULL;
-    if (newest == NULL) {
-        want_snapshot(r);
+    if (newest == NULL || !leads_on(r, newest->index)) {
+        want_snapshot(r); /* newer ones turned out to be damaged */
     } else {
         ship = ship_open(r, peer->id, newest->index, newest->term);
         if (ship != NULL) {

@@ -57,7 +57,7 @@ static void draw_snapshots(struct sim_cluster *cluster, struct replica_snapshot_
 {
     static const uint64_t sizes[] = {0, 4u << 10, 16u << 10, 64u << 10, 256u << 10};
     static const uint64_t rates[] = {0, 0, 256u << 10, 4u << 20};
-    static const uint64_t transfers[] = {0, 0, 32u << 10, 1u << 20};
+    static const uint64_t transfers[] = {0, 0, 4u << 10, 1u << 20};
     static const uint64_t slices[] = {0, 256, 4u << 10};
     static const uint64_t keeps[] = {0, 16u << 10, 256u << 10};
     struct sim_random random = sim_random_fork(&cluster->random, 7);

@@ -172,8 +172,8 @@ static void expect_installed(struct sim_cluster *cluster, unsigned node)
     sim_cluster_expect(cluster, has_installed, &watch, 60 * SECOND, "liveness", "a snapshot is installed");
 }
 
-/* A follower is away until the log no longer reaches back to it; then it starts. */
-static unsigned leave_behind(struct sim_cluster *cluster)
+/* A follower is away until the log no longer reaches back to it. */
+static unsigned leave(struct sim_cluster *cluster)
 {
     unsigned follower = (leader_of(cluster) + 1) % cluster->n_nodes;
 
@@ -184,6 +184,14 @@ static unsigned leave_behind(struct sim_cluster *cluster)
             take(cluster, i);
         }
     }
+    return follower;
+}
+
+/* ... and then it starts. */
+static unsigned leave_behind(struct sim_cluster *cluster)
+{
+    unsigned follower = leave(cluster);
+
     if (!cluster->world.violated) {
         sim_node_start(&cluster->nodes[follower]);
     }
@@ -329,6 +337,51 @@ void sim_install_synced(struct sim_cluster *cluster)
         sim_cluster_expect(cluster, sim_cluster_has_leader, NULL, 5 * SECOND, "liveness", "a leader is elected");
         sim_cluster_run(cluster, 2 * SECOND);
     }
+}
+
+/* The leader's newest snapshot has been damaged on disk: it notices when it sends it, and takes another one. */
+void sim_install_damaged(struct sim_cluster *cluster)
+{
+    configure(cluster, 0);
+    unsigned follower = leave(cluster);
+    unsigned leader = leader_of(cluster);
+    char name[64];
+    uint64_t offset;
+
+    cluster->nodes[leader].damaged = true;
+    if (!sim_disk_flip_newest(&cluster->nodes[leader].disk, "snapshot-", name, sizeof name, &offset)) {
+        require(cluster, false, "there is a snapshot to damage");
+        return;
+    }
+    sim_world_log(&cluster->world, "node %u: a bit flips in %s at %" PRIu64, leader + 1, name, offset);
+    sim_node_start(&cluster->nodes[follower]);
+    expect_installed(cluster, follower);
+    require(cluster, info_of(cluster, leader).snapshots_taken >= 2, "the leader takes another snapshot");
+}
+
+static bool is_refused(const struct sim_cluster *cluster, unsigned node)
+{
+    const struct replica_info info = info_of(cluster, node);
+
+    return info.snapshot_installs == 0 && info.snapshot_fetch != NULL && strcmp(info.snapshot_fetch, "none") == 0;
+}
+
+/* The receiver's disk has no room for the snapshot: it goes on as a follower that is behind, and gets it once there is.
+ */
+void sim_install_full(struct sim_cluster *cluster)
+{
+    configure(cluster, 0);
+    unsigned follower = leave(cluster);
+    struct sim_disk *disk = &cluster->nodes[follower].disk;
+
+    cluster->nodes[follower].may_refuse = true;
+    disk->capacity_bytes = disk->used_bytes + (1900u << 10); /* the reserve of 1 MiB, and less than the file */
+    sim_node_start(&cluster->nodes[follower]);
+    sim_cluster_run(cluster, 3 * SECOND);
+    require(cluster, is_refused(cluster, follower), "nothing is fetched into a full disk");
+    require(cluster, cluster->nodes[follower].state == SIM_NODE_UP, "it stays up");
+    disk->capacity_bytes = 64u << 20;
+    expect_installed(cluster, follower);
 }
 
 static bool is_promoted(struct sim_cluster *cluster, void *unused)

@@ -11,6 +11,8 @@ void sim_install_leader(struct sim_cluster *cluster);
 void sim_install_crash(struct sim_cluster *cluster);
 void sim_install_sender(struct sim_cluster *cluster);
 void sim_install_synced(struct sim_cluster *cluster);
+void sim_install_damaged(struct sim_cluster *cluster);
+void sim_install_full(struct sim_cluster *cluster);
 void sim_install_join(struct sim_cluster *cluster);
 
 #endif
