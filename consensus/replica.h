@@ -326,6 +326,7 @@ struct replica_info {
     enum replica_role role;
     uint64_t id, term, vote, leader; /* leader 0: unknown */
     uint64_t commit, exposed, applied, last, stored, first;
+    uint64_t log_start; /* first entry that followers can get; `first` may be lower: whole segments are given back */
     const char *local_reads; /* "none" if reads are local here, else why not (lease.h) */
     uint64_t local_left_us;  /* ... and for how long, unless renewed */
     uint64_t transfers;

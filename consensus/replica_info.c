@@ -87,14 +87,6 @@ static void peer_info(const struct replica *r, uint64_t now_us, uint64_t id, str
     }
 }
 
-/* The first entry that a follower can get; the WAL gives whole segments back and may hold earlier ones. */
-static uint64_t first_of(const struct replica *r)
-{
-    const uint64_t first = r->wal != NULL ? wal_first(r->wal) : 0;
-
-    return r->started && r->log_start > first ? r->log_start : first;
-}
-
 void replica_info(struct replica *r, struct replica_info *info)
 {
     struct wal_stats stats = {0};
@@ -118,7 +110,8 @@ void replica_info(struct replica *r, struct replica_info *info)
         .applied = r->applied,
         .last = r->wal != NULL ? wal_last(r->wal) : 0,
         .stored = r->stored,
-        .first = first_of(r),
+        .first = r->wal != NULL ? wal_first(r->wal) : 0,
+        .log_start = r->log_start,
         .term_start_index = r->term_start_index,
         .ready = replica_is_leader(r),
         .inflight_bytes = r->inflight_bytes,

@@ -344,7 +344,8 @@ static void lockstep_snapshots(const struct facts *f)
     buffer_printf(f->out, "snapshot_slice_max_us:%" PRIu64 "\r\nsnapshot_stall_max_us:%" PRIu64 "\r\n",
                   r->snapshot_slice_max_us, f->node.snapshot_stall_max_us);
     buffer_printf(f->out, "snapshot_stall_max_cpu_us:%" PRIu64 "\r\n", f->node.snapshot_stall_max_cpu_us);
-    buffer_printf(f->out, "log_bytes_since_snapshot:%" PRIu64 "\r\n", r->log_bytes_since);
+    buffer_printf(f->out, "log_bytes_since_snapshot:%" PRIu64 "\r\nlog_start:%" PRIu64 "\r\n", r->log_bytes_since,
+                  r->log_start);
 }
 
 static void lockstep_loop(const struct facts *f)

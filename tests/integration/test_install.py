@@ -108,7 +108,7 @@ def leave_behind(cluster, away, megabytes):
     fill(cluster, megabytes)
     for node in cluster.live():
         node.call("LOCKSTEP", "SNAPSHOT", "TAKE")
-        wait_for(lambda: number(node, "first") > last + 1, what="%r to drop its log" % node)
+        wait_for(lambda: number(node, "log_start") > last + 1, what="%r to drop its log" % node)
 
 
 def wait_received(node, count):
@@ -202,7 +202,7 @@ def joining_node_gets_a_snapshot():
             fill(cluster, 3)
             for node in cluster.nodes:
                 node.call("LOCKSTEP", "SNAPSHOT", "TAKE")
-                wait_for(lambda: number(node, "first") > 1, what="%r to drop its log" % node)
+                wait_for(lambda: number(node, "log_start") > 1, what="%r to drop its log" % node)
             with Load(SimpleNamespace(nodes=cluster.nodes[:])) as load:
                 load.wait_acks(50)
                 joiner = Joiner(cluster, 4, ports)
