@@ -134,6 +134,20 @@ static bool someone_takes(struct sim_cluster *cluster, void *node)
     return false;
 }
 
+static bool all_have_one(struct sim_cluster *cluster, void *unused)
+{
+    (void)unused;
+    for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        struct replica_info info;
+
+        look(cluster, i, &info);
+        if (info.snapshot.index == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void sim_snapshot_crash(struct sim_cluster *cluster)
 {
     const unsigned n_nodes = cluster->n_nodes;
@@ -144,6 +158,7 @@ void sim_snapshot_crash(struct sim_cluster *cluster)
     for (unsigned i = 0; i < cluster->n_nodes; i++) {
         cluster->nodes[i].disk.latency_us = 3 * MS;
     }
+    sim_cluster_expect(cluster, all_have_one, NULL, 60 * SECOND, "snapshots", "every node takes a snapshot");
     for (unsigned round = 0; round < 16 && !cluster->world.violated; round++) {
         unsigned node = round % n_nodes;
 
@@ -214,6 +229,7 @@ void sim_snapshot_lost(struct sim_cluster *cluster)
 {
     configure(cluster, 64 * KIB, 0, 4 * KIB);
     sim_cluster_expect(cluster, all_dropped, NULL, 60 * SECOND, "snapshots", "every node drops a part of its log");
+    sim_cluster_run(cluster, SECOND); /* what memory has given up is gone from the disk as well */
     const unsigned node = damage_one(cluster);
     sim_cluster_run(cluster, 2 * SECOND);
     /* Unless its log still reaches back to the one before. */
