@@ -7,6 +7,8 @@
 #define MS 1000u
 #define SECOND 1000000u
 #define VALUE_BYTES 20000u
+/* Of the log before a snapshot: so much that the snapshots of two nodes are less apart. */
+#define KEEP_BYTES (128u << 10)
 /* One piece holds a block of 64 KiB, which does not compress. */
 #define PIECE_BYTES (66u << 10)
 
@@ -116,7 +118,7 @@ static void take(struct sim_cluster *cluster, unsigned node)
 /* Only on demand; `rate` bytes per second between nodes. */
 static void configure(struct sim_cluster *cluster, uint64_t rate)
 {
-    const struct replica_snapshot_config config = {.keep_bytes = 8u << 10, .transfer_rate = rate};
+    const struct replica_snapshot_config config = {.keep_bytes = KEEP_BYTES, .transfer_rate = rate};
 
     for (unsigned i = 0; i < cluster->n_nodes; i++) {
         cluster->nodes[i].config.replica.snapshots = config;
