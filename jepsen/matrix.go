@@ -42,6 +42,9 @@ var faultSets = []faultSet{
 	{nemesis: "transfer,partition"},
 	{nemesis: "membership,link"},
 	{nemesis: "rolling,transfer,clock-rate"},
+	{nemesis: "snapshot"},
+	{nemesis: "snapshot,kill"},
+	{nemesis: "snapshot,membership"},
 }
 
 // workloadsThatRun are those that are written; whether the server has their commands shows when they start.

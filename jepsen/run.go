@@ -71,7 +71,7 @@ func run(ctx context.Context, c *runConfig) (*report.Run, error) {
 	}
 	cluster, err := control.New(control.Config{Nodes: c.nodes, Binary: c.binary, OtherBinary: c.binary2,
 		FaultLibrary: c.faults, Dir: r.Dir, ElectionTimeout: c.electionTimeout, Seed: c.seed, Plant: c.plant,
-		Flags: c.flags, Volatile: anyFault(selected, func(f *nemesis.Fault) bool { return f.Volatile }),
+		Flags: control.MergeFlags(flagsOf(selected), c.flags), Volatile: anyFault(selected, func(f *nemesis.Fault) bool { return f.Volatile }),
 		Spare: anyFault(selected, func(f *nemesis.Fault) bool { return f.Spare })})
 	if err != nil {
 		return nil, err
@@ -106,6 +106,17 @@ func anyFault(selected [][]*nemesis.Fault, is func(*nemesis.Fault) bool) bool {
 		}
 	}
 	return false
+}
+
+// flagsOf gives the flags that faults want for the nodes; one given on the command line goes before them.
+func flagsOf(selected [][]*nemesis.Fault) []string {
+	var flags []string
+	for _, family := range selected {
+		for _, fault := range family {
+			flags = append(flags, fault.Flags...)
+		}
+	}
+	return flags
 }
 
 // drive lets clients and faults act, heals, lets the clients look a last time, and waits for equal nodes.

@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -176,6 +178,27 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 		err = json.Unmarshal([]byte(text), &status)
 	}
 	return status, err
+}
+
+// Info is what INFO lockstep says in whole numbers; empty if the node does not answer.
+func (n *Node) Info(ctx context.Context) map[string]uint64 {
+	info := map[string]uint64{}
+	if !n.Usable() {
+		return info
+	}
+	client := n.Client(500 * time.Millisecond)
+	defer client.Close()
+	text, err := client.Info(ctx, "lockstep").Result()
+	if err != nil {
+		return info
+	}
+	for _, line := range strings.Split(text, "\r\n") {
+		name, value, _ := strings.Cut(line, ":")
+		if n, err := strconv.ParseUint(value, 10, 64); err == nil {
+			info[name] = n
+		}
+	}
+	return info
 }
 
 // Leader is the node that says it leads, in the highest term; nil if none does.

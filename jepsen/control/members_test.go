@@ -69,3 +69,10 @@ func TestNodeThatDoesNotRunGetsNoMember(t *testing.T) {
 	status.Members = append(status.Members[:1], status.Members[2])
 	expectChange(t, c, status, "")
 }
+
+func TestFlagsOfTheCommandLineGoBeforeDefaults(t *testing.T) {
+	merged := MergeFlags([]string{"--a", "1", "--b", "2"}, []string{"--b", "3", "--c", "4"})
+	if got := fmt.Sprint(merged); got != "[--a 1 --b 3 --c 4]" {
+		t.Fatal(got)
+	}
+}

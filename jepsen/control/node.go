@@ -39,18 +39,36 @@ type Node struct {
 // Address where clients reach the node, from inside its namespace.
 func (n *Node) Address() string { return fmt.Sprintf("%s:%d", nodeAddress(n.Index), clientPort) }
 
+// smallSizes let a run of a minute see many log files and snapshots, and nodes that fall behind the log.
+var smallSizes = []string{"--wal-segment-size", "1mb", "--disk-reserve", "1mb", "--snapshot-log-size", "256kb", "--log-keep", "256kb"}
+
+// MergeFlags gives both lists of "--name value", and the second one's where both have a name: a node refuses a flag that stands twice.
+func MergeFlags(defaults, given []string) []string {
+	known := map[string]bool{}
+	for i := 0; i < len(given); i += 2 {
+		known[given[i]] = true
+	}
+	var merged []string
+	for i := 0; i+1 < len(defaults); i += 2 {
+		if !known[defaults[i]] {
+			merged = append(merged, defaults[i], defaults[i+1])
+		}
+	}
+	return append(merged, given...)
+}
+
 func (n *Node) flags(seed string) []string {
 	c := n.cluster.config
-	args := []string{"--id", fmt.Sprint(n.id), "--dir", n.Dir, "--bind", nodeAddress(n.Index),
+	args := append([]string{"--id", fmt.Sprint(n.id), "--dir", n.Dir, "--bind", nodeAddress(n.Index),
 		"--port", fmt.Sprint(clientPort), "--election-timeout-ms", fmt.Sprint(c.ElectionTimeout.Milliseconds()),
-		"--wal-segment-size", "1mb", "--disk-reserve", "1mb", "--cluster-name", "jepsen"}
+		"--cluster-name", "jepsen"}, MergeFlags(smallSizes, c.Flags)...)
 	if n.joins {
-		return append(append(args, "--join", seed), c.Flags...)
+		return append(args, "--join", seed)
 	}
 	for i := 0; i < c.Nodes; i++ {
 		args = append(args, "--member", fmt.Sprintf("%d %s:%d", i+1, nodeAddress(i), clientPort))
 	}
-	return append(args, c.Flags...)
+	return args
 }
 
 // ID is the raft id.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strings"
 	"time"
 
 	"lockstep/jepsen/control"
@@ -93,7 +94,7 @@ func power(ctx context.Context, env *Env) (Running, error) {
 		}}, nil
 }
 
-// bitflip changes one bit of a node's log while it is down. The node must notice: it either serves right, or ends with a
+// bitflip changes one bit of a node's log or snapshot while it is down. The node must notice: it either serves right, or ends with a
 // message; then the bit is turned back (the disk is repaired) and it runs again.
 func bitflip(_ context.Context, env *Env) (Running, error) {
 	node := env.Cluster.Nodes[env.Rand.Intn(len(env.Cluster.Nodes))]
@@ -122,7 +123,7 @@ func bitflip(_ context.Context, env *Env) (Running, error) {
 			stopped := !node.Alive()
 			node.Kill()
 			if stopped {
-				if err := flipBit(path, offset); err != nil {
+				if err := flipBit(path, offset); err != nil && !os.IsNotExist(err) {
 					return err.Error(), false
 				}
 			}
@@ -130,7 +131,7 @@ func bitflip(_ context.Context, env *Env) (Running, error) {
 		}}, nil
 }
 
-// flipTarget picks a used byte: one that is not 0, in a segment of the log.
+// flipTarget picks a used byte: one that is not 0, in a segment of the log or in a snapshot.
 func flipTarget(node *control.Node, env *Env) (string, int64, error) {
 	files, err := filepath.Glob(filepath.Join(node.Dir, "*"))
 	if err != nil {
@@ -140,7 +141,7 @@ func flipTarget(node *control.Node, env *Env) (string, int64, error) {
 	env.Rand.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
 	for _, path := range files {
 		data, err := os.ReadFile(path)
-		if err != nil || len(data) < 1<<20 {
+		if err != nil || (len(data) < 1<<20 && !strings.HasPrefix(filepath.Base(path), "snapshot-")) {
 			continue // a log segment has a MiB or more; the others are slots and the lock
 		}
 		for i := 0; i < 1000; i++ {
@@ -176,6 +177,6 @@ var disks = []*Fault{
 	{Name: "power", About: "writes are slow and torn, then all nodes are killed at once", Lasting: time.Second, Start: power},
 	{Name: "power-volatile", About: "the same with disks that keep unsynced writes in memory (no O_DIRECT)", Volatile: true,
 		Lasting: time.Second, Start: power},
-	{Name: "bitflip", About: "one bit of one node's log changes while it is down; repaired if the node refuses it",
+	{Name: "bitflip", About: "one bit of one node's log or snapshot changes while it is down; repaired if the node refuses it",
 		Lasting: 2 * time.Second, Start: bitflip},
 }

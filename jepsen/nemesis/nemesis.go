@@ -33,6 +33,7 @@ type Fault struct {
 	LeftOut     string        // why it can't run yet; empty: it can
 	Volatile    bool          // wants disks that lose unsynced writes
 	Spare       bool          // wants one more machine
+	Flags       []string      // for the nodes, in addition
 	Lasting     time.Duration // typical length; the schedule draws between half and one and a half of it
 	Start       func(ctx context.Context, env *Env) (Running, error)
 }

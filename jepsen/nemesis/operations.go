@@ -144,6 +144,6 @@ var operations = []*Fault{
 		Start: transferStorm},
 	{Name: "membership", About: "nodes are removed, wiped and come back under fresh ids, as learners first; lose and get votes; " +
 		"a spare one joins and leaves", Spare: true, Lasting: 12 * time.Second, Start: membership},
-	{Name: "snapshot", About: "snapshot transfers are interrupted", LeftOut: "there are no snapshots yet",
-		Lasting: 5 * time.Second},
+	{Name: "snapshot", About: "snapshots all the time; nodes fall so far behind that they need one, and the link, the receiver or the " +
+		"sender fails while it is sent", Flags: smallSnapshots, Lasting: 12 * time.Second, Start: breakSnapshots},
 }

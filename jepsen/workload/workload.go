@@ -144,7 +144,7 @@ func (d definite) Error() string { return d.err.Error() }
 var errConflict = definite{errors.New("conflict")}
 
 // notExecuted are the replies that promise "not executed" (DESIGN section 8), and refusals of a transaction.
-var notExecuted = []string{"CLUSTERDOWN", "TRYAGAIN", "OOM", "NOSPACE", "MOVED", "EXECABORT"}
+var notExecuted = []string{"CLUSTERDOWN", "TRYAGAIN", "LOADING", "OOM", "NOSPACE", "MOVED", "EXECABORT"}
 
 func (w *Worker) classify(err error) (history.Outcome, string) {
 	var sent control.NotSent
