@@ -7,10 +7,13 @@
  * - An echo arrives at once or never. A late one brings the leader an older stamp and makes it count the grantee for
  *   longer, from the receipt: both are the safe side. (One from an earlier run of its sender is refused by its connection.)
  * - A vote is one atomic step. A vote under way is counted later than it was given, and its giver has left the old term
- *   already, so nobody gives or takes a promise between the two.
+ *   already, so nobody gives or takes a promise between the two. Pre-votes only keep elections from happening.
  * - What a follower has applied is not kept. It is at most what its leader has exposed, so it shows nothing new, and a
  *   new leader that starts from nothing is the worst case.
  * - ReadIndex uses no promise and no clock.
+ * - Who votes does not change: docs/CONSISTENCY.md, "Membership", has the argument for changes.
+ * In two points the model allows more than the code does: a leader may give grants before its barrier is exposed, and a
+ * server with a vote guard may obey TimeoutNow. With -DGRANT_WHEN_READY grants wait for the barrier, as in the code.
  *
  * Time. A promise is a countdown in ticks of real time. Clocks run at rates within rho, so each promise lasts for some
  * stretch within bounds; what could break safety is only its worst case, so that alone is modelled: the shortest time for
@@ -25,11 +28,21 @@
  * table of pending keys makes the read wait for it. So a read that starts after a write was acknowledged, or after
  * another read returned it, returns it or a newer one. Reads change nothing: each is an assertion.
  *
- * Bounds: TERMS terms, LEN log entries (each new leader's barrier is one), CRASHES crashes, TRANSFERS transfers, and one
- * frame that is delayed, for as long as it may be, while any others arrive at once, overtaking it, or are lost. Time and the
- * number of frames are not bounded. The first leader is node 0; of the other two, node 1 stands first, or alone if
- * there are two terms: a matter of names. With -D<error> one rule is broken: run.py lists them. */
+ * Bounds: TERMS terms, LEN log entries (each new leader's barrier is one), CRASHES crashes, TRANSFERS transfers, and DELAYS
+ * (0 or 1) frame that is delayed, for as long as it may be, while any others arrive at once, overtaking it, or are lost. Time
+ * and the number of frames are not bounded. With LOSSY syncing is a step of its own, with HEARTBEATS a frame may bring no
+ * new entries, with LEARNER a fourth node has no vote and alone gets grants. The first leader is node 0; of the other two,
+ * node 1 stands first, or alone if there are two terms: a matter of names. With -D<error> one rule is broken: run.py lists
+ * them. */
+#ifdef LEARNER
+#define N 4
+#define VOTES(n) ((n) < 3)
+#define GRANTS_TO(n) ((n) == 3)
+#else
 #define N 3
+#define VOTES(n) true
+#define GRANTS_TO(n) true
+#endif
 #ifndef TERMS
 #define TERMS 2
 #endif
@@ -41,6 +54,9 @@
 #endif
 #ifndef TRANSFERS
 #define TRANSFERS 1
+#endif
+#ifndef DELAYS
+#define DELAYS 1
 #endif
 #ifndef P
 #define P 2
@@ -67,11 +83,11 @@ byte guard[N];    /* elects nobody: after a restart, or a leader of old with gra
 byte grant[N], needs[N];
 byte barrier[N];  /* a leader's first own entry */
 bit moved[N];     /* leadership was offered in this term */
-bit disrupt[N];   /* the candidate keeps its permission to disrupt */
 
 /* --- What a leader knows of the others --- */
 byte lease[N];        /* left of the lease by the newest stamp echoed: with three voters one echo is a quorum */
 byte received[N * N], stored[N * N];
+bit anew[N * N];      /* its next echo comes over a new connection, from a new run of it */
 byte echoed[N * N];   /* left of a grant that answers the newest echo */
 byte grantee[N * N];  /* it is one for that long; survives the term */
 
@@ -82,23 +98,29 @@ bit t_on;
 byte t_to, t_from, t_term;
 
 /* The frame at hand, within a step. */
-hidden byte h_to, h_from, h_term, h_last, h_commit, h_stamp, h_grant, h_needs;
-hidden byte h_lg[LEN];
+byte h_to, h_from, h_term, h_last, h_commit, h_stamp, h_grant, h_needs;
+byte h_lg[LEN];
 
 byte shown, shown_entry;
 byte crashes, transfers;
 bit one_stood;
 
-hidden byte i, k, l, f, v, x, y;
+byte i, k, l, f, v, x, y; /* scratch */
 
-/* Without crashes nothing is ever lost, and syncing can be part of receiving. */
-#if CRASHES == 0
-#define SYNCED(n) ; durable[n] = last[n]
-#else
+#ifdef LOSSY
 #define SYNCED(n)
+#else
+#define SYNCED(n) ; durable[n] = last[n]
 #endif
+#define MAX_OF(a, n) MAX(a[OF(n, 0)], MAX(a[OF(n, 1)], a[OF(n, 2)]))
 #define LEASE(n) lease[n]
-#define GRANTS(n) MAX(grantee[OF(n, 0)], MAX(grantee[OF(n, 1)], grantee[OF(n, 2)]))
+#ifdef LEARNER
+#define GRANTS(n) grantee[OF(n, 3)]
+#define ECHOES(n) (MAX_OF(echoed, n) > 0 || echoed[OF(n, 3)] > 0)
+#else
+#define GRANTS(n) MAX_OF(grantee, n)
+#define ECHOES(n) (MAX_OF(echoed, n) > 0)
+#endif
 
 #ifdef LEASE_AFTER_TRANSFER
 #define LEASE_HELD(n) (leads[n] && LEASE(n) > 0)
@@ -109,6 +131,16 @@ hidden byte i, k, l, f, v, x, y;
 #define READY(n) true
 #else
 #define READY(n) (exposed[n] >= barrier[n])
+#endif
+#ifdef OLD_RECEIVED
+#define REPORTED(n) last[n]
+#else
+#define REPORTED(n) match[n]
+#endif
+#ifdef GRANT_WHEN_READY
+#define MAY_GRANT(n, f) (GRANTS_TO(f) && echoed[OF(n, f)] > 0 && LEASE_HELD(n) && READY(n))
+#else
+#define MAY_GRANT(n, f) (GRANTS_TO(f) && echoed[OF(n, f)] > 0 && LEASE_HELD(n))
 #endif
 #ifdef GRANT_WITHOUT_NEEDS
 #define USABLE(n) (grant[n] > 0)
@@ -131,7 +163,7 @@ inline shows(n, e)
 inline forget_lead(n)
 {
     for (k : 0 .. N - 1) {
-        received[OF(n, k)] = 0; stored[OF(n, k)] = 0; echoed[OF(n, k)] = 0;
+        received[OF(n, k)] = 0; stored[OF(n, k)] = 0; echoed[OF(n, k)] = 0; anew[OF(n, k)] = 0;
     }
     lease[n] = 0; barrier[n] = 0; moved[n] = 0; commit[n] = 0; exposed[n] = 0
 }
@@ -156,28 +188,44 @@ inline new_term(n, t)
     term[n] = t; follows[n] = 0; match[n] = 0; grant[n] = 0; needs[n] = 0;
 }
 
-/* Leader n: commit what is of its own term and durable on a majority, expose what every grantee has received. */
+#ifdef EXPOSE_IGNORES_GRANTEE
+#define ALLOWED(n, f) LEN
+#else
+#define ALLOWED(n, f) (grantee[OF(n, f)] > 0 -> received[OF(n, f)] : LEN)
+#endif
+#ifdef LEARNER
+#define EXPOSABLE(n) MIN(commit[n], ALLOWED(n, 3))
+#else
+#define EXPOSABLE(n) MIN(commit[n], MIN(ALLOWED(n, 0), MIN(ALLOWED(n, 1), ALLOWED(n, 2))))
+#endif
+
+/* Leader n: commit what is of its own term and durable on a majority. */
 inline advance(n)
 {
-    x = MAX(stored[OF(n, 0)], MAX(stored[OF(n, 1)], stored[OF(n, 2)]));
+    x = MAX_OF(stored, n);
     x = MIN(x, durable[n]);
     if
     :: x > commit[n] && lg[AT(n, x - 1)] / 2 == term[n] -> commit[n] = x
     :: else
     fi
-    x = commit[n];
-#ifndef EXPOSE_IGNORES_GRANTEE
-    for (k : 0 .. N - 1) {
-        if
-        :: grantee[OF(n, k)] > 0 && received[OF(n, k)] < x -> x = received[OF(n, k)]
-        :: else
-        fi
+}
+
+/* ... and expose it, at once or later. */
+inline expose(n)
+{
+    exposed[n] = EXPOSABLE(n);
+    printf("node %d shows its log up to %d\n", n, exposed[n]);
+    shows(n, exposed[n])
+}
+
+/* What a step used by the way is no part of the state. */
+inline done()
+{
+    h_to = 0; h_from = 0; h_term = 0; h_last = 0; h_commit = 0; h_stamp = 0; h_grant = 0; h_needs = 0;
+    for (k : 0 .. LEN - 1) {
+        h_lg[k] = 0
     }
-#endif
-    if
-    :: x > exposed[n] -> exposed[n] = x; shows(n, exposed[n])
-    :: else
-    fi
+    i = 0; k = 0; l = 0; f = 0; v = 0; x = 0; y = 0
 }
 
 /* --- Steps --- */
@@ -199,7 +247,7 @@ inline sync(n)
 }
 
 /* AppendEntries from n to f: all of its log, or only what f has stored (a heartbeat). */
-inline send(n, f, whole)
+inline send(n, f, whole, grants)
 {
     h_to = f; h_from = n; h_term = term[n]; h_commit = commit[n]; h_stamp = P; h_grant = 0; h_needs = 0;
     h_last = (whole -> last[n] : stored[OF(n, f)]);
@@ -208,9 +256,9 @@ inline send(n, f, whole)
     }
     if
 #ifdef GRANT_OUTLIVES_LEASE
-    :: LEASE_HELD(n) && echoed[OF(n, f)] > 0 && received[OF(n, f)] >= commit[n] ->
+    :: grants && MAY_GRANT(n, f) && received[OF(n, f)] >= commit[n] ->
 #else
-    :: LEASE_HELD(n) && echoed[OF(n, f)] > 0 && echoed[OF(n, f)] <= LEASE(n) && received[OF(n, f)] >= commit[n] ->
+    :: grants && MAY_GRANT(n, f) && echoed[OF(n, f)] <= LEASE(n) && received[OF(n, f)] >= commit[n] ->
 #endif
         grantee[OF(n, f)] = MAX(grantee[OF(n, f)], echoed[OF(n, f)]);
         h_grant = echoed[OF(n, f)];
@@ -256,17 +304,21 @@ inline echo(n)
     l = h_from;
     if
     :: leads[l] && term[l] == term[n] ->
-#ifdef LEASE_FROM_ECHO
-        lease[l] = P;
-#else
-        lease[l] = MAX(lease[l], h_stamp);
+        if
+        :: VOTES(n) -> lease[l] = MAX(lease[l], h_stamp)
+        :: else
+        fi;
+#ifndef RECEIVED_ACROSS_RESTART
+        if
+        :: anew[OF(l, n)] -> received[OF(l, n)] = 0; anew[OF(l, n)] = 0
+        :: else
+        fi;
 #endif
-#ifdef OLD_RECEIVED
-        received[OF(l, n)] = MAX(received[OF(l, n)], last[n]);
-#else
-        received[OF(l, n)] = MAX(received[OF(l, n)], match[n]);
-#endif
-        stored[OF(l, n)] = MAX(stored[OF(l, n)], MIN(match[n], durable[n]));
+        received[OF(l, n)] = MAX(received[OF(l, n)], REPORTED(n));
+        if
+        :: VOTES(n) -> stored[OF(l, n)] = MAX(stored[OF(l, n)], MIN(match[n], durable[n]))
+        :: else
+        fi;
         echoed[OF(l, n)] = G;
         printf("node %d has its echo: received %d, stored %d\n", l, received[OF(l, n)], stored[OF(l, n)]);
         advance(l)
@@ -283,7 +335,7 @@ inline deliver(n, echoes)
         :: h_term > term[n] -> new_term(n, h_term)
         :: else
         fi;
-        follows[n] = h_from + 1; disrupt[n] = 0; promise[n] = P;
+        follows[n] = h_from + 1; promise[n] = P;
         i = 0; /* entries that agree */
         do
         :: i < h_last && i < last[n] && lg[AT(n, i)] == h_lg[i] -> i++
@@ -305,7 +357,8 @@ inline deliver(n, echoes)
         fi;
         match[n] = MAX(match[n], h_last);
 #ifdef SHOW_UNEXPOSED
-        shows(n, MIN(h_commit, h_last));
+        x = MIN(h_commit, h_last);
+        shows(n, x);
 #endif
         if
 #ifdef GRANT_FROM_ARRIVAL
@@ -338,7 +391,7 @@ inline elected(n, w)
     y = term[n] + 1;
     new_term(w, y);
     new_term(n, y);
-    leads[n] = 1; promise[n] = 0; disrupt[n] = 0;
+    leads[n] = 1; promise[n] = 0;
     forget_lead(n);
     lg[AT(n, last[n])] = 2 * y; last[n]++ SYNCED(n);
     barrier[n] = last[n]; one_stood = one_stood || n == 1
@@ -354,12 +407,13 @@ inline crash(n)
 #ifndef GRANT_ACROSS_RESTART
         echoed[OF(k, n)] = 0; /* an instant of an earlier run is refused */
 #endif
+        anew[OF(k, n)] = leads[k];
     }
     for (k : 0 .. LEN - 1) {
         lg[AT(n, k)] = (k < durable[n] -> lg[AT(n, k)] : 0)
     }
     last[n] = durable[n]; follows[n] = 0; match[n] = 0; promise[n] = 0;
-    grant[n] = 0; needs[n] = 0; disrupt[n] = 0;
+    grant[n] = 0; needs[n] = 0;
 #ifdef NO_VOTE_GUARD
     guard[n] = 0;
 #else
@@ -393,45 +447,77 @@ inline tick()
     :: else
     fi;
     printf("a tick\n");
-    for (f : 0 .. N - 1) {
-        if
-        :: leads[f] -> advance(f)
-        :: else
-        fi
-    }
-    f = 0; v = 0
+    done()
 }
 
 /* --- Reads --- */
-#define READS_RIGHT(n) \
-    ((!(LEASE_HELD(n) && READY(n)) || exposed[n] >= shown) && \
-     (!(follows[n] > 0 && !leads[n] && USABLE(n)) || shown == 0 || \
-      (last[n] >= shown && lg[AT(n, shown - 1)] == shown_entry)))
+#define LEADER_READS(n) (LEASE_HELD(n) && READY(n))
+#define GRANTEE_READS(n) (follows[n] > 0 && !leads[n] && USABLE(n))
+#define HOLDS_SHOWN(n) (shown == 0 || (last[n] >= shown && lg[AT(n, shown - 1)] == shown_entry))
+#define READS_RIGHT(n) ((!LEADER_READS(n) || exposed[n] >= shown) && (!GRANTEE_READS(n) || HOLDS_SHOWN(n)))
+
+/* What must be able to happen, or the searches show nothing: looked for like a violation. */
+#if defined(REACH_LEADER_READ)
+#define REACHED(n) (LEADER_READS(n) && shown > 0 && exposed[n] >= shown)
+#elif defined(REACH_GRANTEE_READ)
+#define REACHED(n) (GRANTEE_READS(n) && shown > 0 && HOLDS_SHOWN(n))
+#elif defined(REACH_WRITE_UNDER_GRANT) /* it came after the grant was sent */
+#define REACHED(n) (GRANTEE_READS(n) && shown > needs[n])
+#elif defined(REACH_WRITE_WAITS) /* for a grantee */
+#define REACHED(n) (leads[n] && commit[n] > exposed[n])
+#elif defined(REACH_LATER_LEADER_READ)
+#define REACHED(n) (LEADER_READS(n) && term[n] > 1 && shown_entry / 2 == term[n])
+#elif defined(REACH_LATER_GRANTEE_READ) /* of a write of the term before */
+#define REACHED(n) (GRANTEE_READS(n) && term[n] > 1 && shown > 0 && shown_entry / 2 < term[n])
+#elif defined(REACH_TRANSFER)
+#define REACHED(n) (transfers == 1 && LEADER_READS(n) && term[n] > 1 && shown_entry / 2 == term[n])
+#elif defined(REACH_RETURN) /* a node reads again after a restart with loss */
+#define REACHED(n) (restarted == n + 1 && GRANTEE_READS(n) && shown > 0)
+byte restarted; /* 1 + the node, 0: none */
+#define RESTARTED(n) restarted = n + 1;
+#endif
+#ifndef RESTARTED
+#define RESTARTED(n)
+#endif
 
 #define CLIENT(n) \
-    :: d_step { leads[n] && last[n] < LEN -> client_write(n); k = 0 }
+    :: d_step { leads[n] && last[n] < LEN -> client_write(n); done() }
+#ifdef LOSSY
 #define SYNC(n) \
-    :: d_step { durable[n] < last[n] -> sync(n); k = 0 }
+    :: d_step { durable[n] < last[n] -> sync(n); done() }
+#else
+#define SYNC(n)
+#endif
+/* A grant that may be given may also be left out. */
+#define SEND_WITH(n, to, whole, may, grants) \
+    :: d_step { may && a_term == 0 && DELAYS > 0 -> send(n, to, whole, grants); under_way(); done() } \
+    :: d_step { may -> send(n, to, whole, grants); deliver(to, true); done() } \
+    :: d_step { may -> send(n, to, whole, grants); deliver(to, false); done() }
 #define SEND(n, to, whole) \
-    :: d_step { leads[n] && SENDS(n, to, whole) && a_term == 0 -> send(n, to, whole); under_way(); k = 0 } \
-    :: d_step { leads[n] && SENDS(n, to, whole) -> send(n, to, whole); deliver(to, true); k = 0 } \
-    :: d_step { leads[n] && SENDS(n, to, whole) -> send(n, to, whole); deliver(to, false); k = 0 }
+    SEND_WITH(n, to, whole, (leads[n] && SENDS(n, to, whole)), false) \
+    SEND_WITH(n, to, whole, (leads[n] && SENDS(n, to, whole) && MAY_GRANT(n, to)), true)
+#ifdef HEARTBEATS
 #define SENDS(n, to, whole) (whole || stored[OF(n, to)] < last[n])
+#else
+#define SENDS(n, to, whole) whole
+#endif
 #define ARRIVE(n) \
-    :: d_step { a_term > 0 && a_to == n -> arrives(); deliver(n, true); k = 0 } \
-    :: d_step { a_term > 0 && a_to == n -> arrives(); deliver(n, false); k = 0 }
+    :: d_step { a_term > 0 && a_to == n -> arrives(); deliver(n, true); done() } \
+    :: d_step { a_term > 0 && a_to == n -> arrives(); deliver(n, false); done() }
+#define EXPOSE(n) \
+    :: d_step { leads[n] && EXPOSABLE(n) > exposed[n] -> expose(n); done() }
 #define CRASH(n) \
-    :: d_step { crashes < CRASHES -> crash(n); k = 0 }
+    :: d_step { crashes < CRASHES -> crash(n); RESTARTED(n) done() }
 #define STEP_DOWN(n) \
-    :: d_step { leads[n] -> printf("node %d steps down\n", n); lead_ends(n); k = 0 }
+    :: d_step { leads[n] -> printf("node %d steps down\n", n); lead_ends(n); done() }
 #if TERMS == 2
 #define MAY_STAND(n) (term[n] < TERMS && n != 2)
 #else
 #define MAY_STAND(n) (term[n] < TERMS && (n != 2 || one_stood))
 #endif
 #define STAND(n, w) \
-    :: d_step { !leads[n] && MAY_STAND(n) && last[n] < LEN && promise[n] == 0 && guard[n] == 0 && MAY_VOTE(w, n, disrupt[n]) -> \
-        elected(n, w); k = 0 }
+    :: d_step { !leads[n] && MAY_STAND(n) && last[n] < LEN && promise[n] == 0 && guard[n] == 0 && MAY_VOTE(w, n, false) -> \
+        elected(n, w); done() }
 #ifdef TRANSFER_WITH_GRANTS
 #define FREE(n) true
 #else
@@ -444,48 +530,66 @@ inline tick()
 /* The transferee stands whatever its promise; so may its voter. */
 #define TOLD(n, w) \
     :: d_step { t_on && t_to == n && term[n] == t_term && follows[n] == t_from + 1 && MAY_STAND(n) && last[n] < LEN && \
-        guard[n] == 0 && MAY_VOTE(w, n, true) -> \
-        t_on = 0; t_from = 0; t_to = 0; t_term = 0; printf("told by its leader, "); elected(n, w); k = 0 }
-/* ... or nobody votes for it, and it may stand again. */
-#ifdef STICKY_DISRUPT
+        MAY_VOTE(w, n, true) -> \
+        t_on = 0; t_from = 0; t_to = 0; t_term = 0; printf("told by its leader, "); elected(n, w); done() }
+/* ... or nobody votes for it. */
 #define TOLD_IN_VAIN(n) \
     :: d_step { t_on && t_to == n && term[n] == t_term && follows[n] == t_from + 1 && MAY_STAND(n) -> \
         t_on = 0; t_from = 0; t_to = 0; t_term = 0; y = term[n] + 1; new_term(n, y); promise[n] = 0; \
-                 disrupt[n] = 1; printf("node %d stands in vain in term %d\n", n, term[n]) }
+        printf("node %d stands in vain in term %d\n", n, term[n]); done() }
+
+#ifdef REACHED
+#define READ(n) \
+    :: atomic { REACHED(n) -> printf("node %d is there\n", n); assert(false) }
 #else
-#define TOLD_IN_VAIN(n) \
-    :: d_step { t_on && t_to == n && term[n] == t_term && follows[n] == t_from + 1 && MAY_STAND(n) -> \
-        t_on = 0; t_from = 0; t_to = 0; t_term = 0; y = term[n] + 1; new_term(n, y); promise[n] = 0; \
-                 printf("node %d stands in vain in term %d\n", n, term[n]) }
+#define READ(n) \
+    :: atomic { !READS_RIGHT(n) -> printf("node %d answers a read without write %d\n", n, shown); assert(false) }
 #endif
 
 #define RUNNING(n) \
     (promise[n] > 0 || guard[n] > 0 || grant[n] > 0 || a_stamp > 0 || a_grant > 0 || LEASE(n) > 0 || \
-     GRANTS(n) > 0 || echoed[OF(n, 0)] > 0 || echoed[OF(n, 1)] > 0 || echoed[OF(n, 2)] > 0)
+     GRANTS(n) > 0 || ECHOES(n))
 
-active proctype world()
+/* Node n; p and q are the other two voters. */
+proctype node(byte n, p, q)
 {
-    d_step {
+end:
+    do
+    CLIENT(n)
+    SYNC(n)
+    EXPOSE(n)
+    SEND(n, p, true) SEND(n, q, true) SEND(n, p, false) SEND(n, q, false)
+#ifdef LEARNER
+    SEND(n, 3, true)
+#endif
+    ARRIVE(n)
+    CRASH(n)
+    STEP_DOWN(n)
+    STAND(n, p) STAND(n, q)
+    TRANSFER(n, p) TRANSFER(n, q)
+    TOLD(n, p) TOLD(n, q)
+    TOLD_IN_VAIN(n)
+    READ(n)
+    od
+}
+
+init
+{
+    atomic {
         term[0] = 1; term[1] = 1; term[2] = 1;
-        leads[0] = 1
+        leads[0] = 1;
+        run node(0, 1, 2);
+        run node(1, 0, 2);
+        run node(2, 0, 1)
     }
 end:
     do
-    CLIENT(0) CLIENT(1) CLIENT(2)
-    SYNC(0) SYNC(1) SYNC(2)
-    SEND(0, 1, true) SEND(0, 2, true) SEND(1, 0, true) SEND(1, 2, true) SEND(2, 0, true) SEND(2, 1, true)
-    SEND(0, 1, false) SEND(0, 2, false) SEND(1, 0, false) SEND(1, 2, false) SEND(2, 0, false) SEND(2, 1, false)
-    ARRIVE(0) ARRIVE(1) ARRIVE(2)
     :: d_step { a_term > 0 -> lost(); printf("the delayed frame is lost\n") }
-    CRASH(0) CRASH(1) CRASH(2)
-    STEP_DOWN(0) STEP_DOWN(1) STEP_DOWN(2)
-    STAND(0, 1) STAND(0, 2) STAND(1, 0) STAND(1, 2) STAND(2, 0) STAND(2, 1)
-    TRANSFER(0, 1) TRANSFER(0, 2) TRANSFER(1, 0) TRANSFER(1, 2) TRANSFER(2, 0) TRANSFER(2, 1)
-    TOLD(0, 1) TOLD(0, 2) TOLD(1, 0) TOLD(1, 2) TOLD(2, 0) TOLD(2, 1)
-    TOLD_IN_VAIN(0) TOLD_IN_VAIN(1) TOLD_IN_VAIN(2)
-    :: d_step { RUNNING(0) || RUNNING(1) || RUNNING(2) -> tick() }
-    :: atomic { !READS_RIGHT(0) -> printf("node 0 answers a read without write %d\n", shown); assert(false) }
-    :: atomic { !READS_RIGHT(1) -> printf("node 1 answers a read without write %d\n", shown); assert(false) }
-    :: atomic { !READS_RIGHT(2) -> printf("node 2 answers a read without write %d\n", shown); assert(false) }
+    :: d_step { RUNNING(0) || RUNNING(1) || RUNNING(2) || RUNNING(N - 1) -> tick() }
+#ifdef LEARNER
+    ARRIVE(3)
+    CRASH(3)
+    READ(3)
+#endif
     od
 }
