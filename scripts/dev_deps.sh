@@ -2,9 +2,9 @@
 #
 # usage: ./dev deps [GROUP...]
 #
-# Groups: build, raft, test (the default is these three), lint, fuzz, bench. scripts/packages.txt lists their packages,
-# docs/DEPENDENCIES.md says why each is there. As root, missing packages are installed with apt-get; otherwise the
-# command to run is printed and nothing is changed.
+# Groups: build, raft, test (the default is these three), lint, fuzz, model, jepsen, bench. scripts/packages.txt lists
+# their packages, docs/DEPENDENCIES.md says why each is there. As root, missing packages are installed with apt-get;
+# otherwise the command to run is printed and nothing is changed.
 #
 # libraft must be 0.22 or newer. An installed one is used. Where the distribution's is older, Debian's newer source
 # package is fetched with apt (from the archive and with the keyring that this machine is configured with) and built into
