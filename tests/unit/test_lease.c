@@ -67,6 +67,27 @@ START_TEST(five_voters_need_the_third_newest_stamp)
 }
 END_TEST
 
+START_TEST(the_quorum_is_that_of_the_newest_configuration)
+{
+    const uint64_t ids[] = {2, 3, 4};
+    const bool learner_4[] = {true, true, false};
+    const bool voter_4[] = {true, true, true};
+    const bool learner_3[] = {true, false, false};
+
+    setup_with(10000, 2);
+    echo(2, 1000000, 1000500);
+    lease_members(&lease, ids, learner_4, 3, true);
+    ck_assert_int_eq(lease_check(&lease, 1000500), LEASE_NONE);
+    lease_members(&lease, ids, voter_4, 3, true); /* three of four */
+    ck_assert_int_eq(lease_check(&lease, 1000600), LEASE_OFF_QUORUM);
+    echo(3, 1100000, 1100500);
+    ck_assert_uint_eq(lease_end(&lease, 1100500), 1000000 + T_US - LOSS_US);
+    lease_members(&lease, ids, learner_3, 3, true); /* both of two: the learner's stamp no longer counts */
+    echo(3, 1200000, 1200500);
+    ck_assert_uint_eq(lease_end(&lease, 1200500), 1000000 + T_US - LOSS_US);
+}
+END_TEST
+
 START_TEST(ping_echo_extends_nothing)
 {
     setup_with(10000, 2);
@@ -333,6 +354,7 @@ int main(void)
     tcase_add_test(tcase, no_echo_no_lease);
     tcase_add_test(tcase, lease_ends_with_the_quorum_stamp);
     tcase_add_test(tcase, five_voters_need_the_third_newest_stamp);
+    tcase_add_test(tcase, the_quorum_is_that_of_the_newest_configuration);
     tcase_add_test(tcase, ping_echo_extends_nothing);
     tcase_add_test(tcase, a_stamp_from_the_future_is_no_echo);
     tcase_add_test(tcase, grant_needs_time_left_on_the_lease);
