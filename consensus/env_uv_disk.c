@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "consensus/env_uv_internal.h"
@@ -103,12 +104,18 @@ static struct env_disk_req *take(struct disk_queue *queue, bool *stopping)
     return req;
 }
 
+/* Snapshots take what the loops and the log leave of the processors. */
+#define BACKGROUND_NICE 10
+
 static void *thread_main(void *arg)
 {
     static const char *const names[DISK_CLASSES] = {"disk-write", "disk-read", "disk-name", "disk-bulk", "work"};
     struct disk_thread *thread = arg;
     struct env_uv *env = thread->env;
     prctl(PR_SET_NAME, names[thread->class]);
+    if (thread->class == DISK_BULK || thread->class == DISK_WORK) {
+        (void)setpriority(PRIO_PROCESS, 0, BACKGROUND_NICE); /* of this thread alone, on Linux; no harm if refused */
+    }
     for (;;) {
         bool stopping;
         struct env_disk_req *req = take(&thread->queue, &stopping);

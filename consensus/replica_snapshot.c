@@ -27,7 +27,7 @@
 
 /* Of content, per step of the state machine at most, and per loop turn by default. */
 #define STEP_BYTES ((size_t)64 * 1024)
-#define SLICE_BYTES (4 * STEP_BYTES)
+#define SLICE_BYTES STEP_BYTES
 /* A step emits that much more than asked for, at most. */
 #define STEP_MORE ((size_t)16 * 1024)
 /* Kept aside for the cut: above this an applied entry emits, ... */

@@ -21,6 +21,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(ROOT, "tests", "integration"))
 sys.path.insert(0, HERE)
 
+import gigabyte  # noqa: E402
 import report  # noqa: E402
 import stall  # noqa: E402
 import systems  # noqa: E402
@@ -53,8 +54,9 @@ def workloads():
 def arguments():
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__.split("\n\n")[0],
                                      epilog="The data must be on a real disk: on tmpfs syncing costs nothing.")
-    parser.add_argument("--scenario", choices=("compare", "stall"), default="compare",
-                        help="compare: the systems side by side (default); stall: a follower is stopped under load")
+    parser.add_argument("--scenario", choices=("compare", "stall", "gigabyte"), default="compare",
+                        help="compare: the systems side by side (default); stall: a follower is stopped under load; gigabyte: snapshots, "
+                        "a join and restarts with 10 million keys")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
     parser.add_argument("--time", type=float, default=5.0, help="seconds measured per run (default 5)")
     parser.add_argument("--warmup", type=float, default=1.0, help="seconds of load before each (default 1)")
@@ -73,6 +75,9 @@ def arguments():
     parser.add_argument("--json", metavar="FILE", help="keep all figures")
     parser.add_argument("--svg", metavar="FILE", help="draw them")
     parser.add_argument("--stall-time", type=float, default=60.0, help="seconds the follower is stopped (default 60)")
+    parser.add_argument("--gigabyte-keys", type=int, default=10000000, help="keys of that scenario (default 10000000)")
+    parser.add_argument("--snapshot-seconds", type=float, default=15.0, help="its load beside a snapshot (default 15)")
+    parser.add_argument("--parts", default="", help="of it, comma list of: snapshots join restarts (default all)")
     args = parser.parse_args()
     if args.quick:
         args.rounds, args.time, args.warmup = 1, 2.0, 0.5
@@ -289,6 +294,8 @@ def main():
     for program in (args.lockstep, lockstepd_path()):
         if not os.access(program, os.X_OK):
             raise RuntimeError("%s is missing: ./dev build" % program)
+    if args.scenario == "gigabyte":
+        return gigabyte.run(args, say)
     if args.scenario == "stall":
         return stall.run(args, say)
     args.etcdbench = etcdbench_build() if shutil.which("etcd") else None
