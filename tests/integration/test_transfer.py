@@ -143,7 +143,7 @@ def stopping_leader_hands_over(options):
                 leader.wait_up()
         cluster.wait_converged()
         notes = [load.verify(node) for node in cluster.nodes]
-        expect("UNKNOWN" not in load.errors(load.writers), "unknown outcomes: %r", load.errors())
+        expect("UNKNOWN" not in load.errors(load.writers), "unknown outcomes: %r", load.errors(load.writers))
     return "no write for %s ms; %s" % (", ".join("%.0f" % (1000 * gap) for gap in gaps), notes[0])
 
 
