@@ -106,8 +106,8 @@ def snapshots(args, cluster, say):
     worst = max(r["stall_cpu_ms"] for r in rounds)
     errors = sum(r["errors"] for r in rounds)
     checks = [
-        ("a snapshot of %d keys under %d SET/s: longest turn with a slice of it %.2f ms of the processor (at most %d; median "
-         "by the clock %.2f)" % (args.keys, RATE, worst, SNAPSHOT_STALL_MS_MAX, middle["stall_ms"]),
+        ("a snapshot of %d keys under %d SET/s: longest turn with a slice of it %.2f ms of the processor (at most %d; "
+         "median by the clock %.2f)" % (args.keys, RATE, worst, SNAPSHOT_STALL_MS_MAX, middle["stall_ms"]),
          worst <= SNAPSHOT_STALL_MS_MAX),
         ("RSS x %.3f (at most %.2f)" % (middle["rss_ratio"], SNAPSHOT_RSS_GROWTH_MAX),
          middle["rss_ratio"] <= SNAPSHOT_RSS_GROWTH_MAX),

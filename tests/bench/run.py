@@ -55,7 +55,8 @@ def arguments():
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__.split("\n\n")[0],
                                      epilog="The data must be on a real disk: on tmpfs syncing costs nothing.")
     parser.add_argument("--scenario", choices=("compare", "stall", "gigabyte"), default="compare",
-                        help="compare: the systems side by side (default); stall: a follower is stopped under load; gigabyte: snapshots, "
+                        help="compare: the systems side by side (default); "
+                        "stall: a follower is stopped under load; gigabyte: snapshots, "
                         "a join and restarts with 10 million keys")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
     parser.add_argument("--time", type=float, default=5.0, help="seconds measured per run (default 5)")
