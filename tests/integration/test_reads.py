@@ -12,6 +12,12 @@ def paths(node):
     return node.status()["reads"]
 
 
+def from_memory(node):
+    """Reads answered at that node without asking another for each."""
+    reads = paths(node)
+    return reads["local"] + reads["waited"]
+
+
 class StickyReader(Reader):
     """A reader that stays with one node."""
 
@@ -57,20 +63,22 @@ def report(client):
 
 @test
 def every_node_reads_what_was_acknowledged(options):
-    """GETs on every node under load see every write acknowledged anywhere before; followers answer from memory."""
+    """GETs on every node under load see every write acknowledged anywhere before; every node answers from memory.
+
+    How many do is a matter of the machine: a node reads by confirmation until its first grant, and a slow one loses grants.
+    """
     with Cluster(3) as cluster:
         with sticky_load(cluster) as load:
             for _ in range(options.rounds_or(1)):
                 load.wait_acks(2000)
             for reader in load.readers:
                 wait_for(lambda r=reader: r.reads > 50, what="50 reads at %r" % reader.node, check=load.check)
+            for node in cluster.nodes:
+                wait_for(lambda n=node: from_memory(n) > 50, what="50 reads from memory at %r" % node, check=load.check)
         cluster.wait_converged()
-        served = [paths(node) for node in cluster.nodes]
+        local = sum(from_memory(node) for node in cluster.nodes)
         note = [load.verify(node) for node in cluster.nodes][0]
-        local = sum(reads["local"] + reads["waited"] for reads in served)
-        total = sum(reader.reads for reader in load.readers)
-        expect(local > total / 2, "only %d of %d reads were answered from memory: %r", local, total, served)
-        return "%d of %d reads from memory; %s" % (local, total, note)
+        return "%d of %d reads from memory; %s" % (local, sum(reader.reads for reader in load.readers), note)
 
 
 @test
@@ -85,8 +93,7 @@ def every_path_is_linearizable(options):
                          check=load.check)
             cluster.wait_converged()
             note = load.verify(cluster.nodes[0])
-            followers = [paths(node) for node in cluster.followers()]
-            expect_equal([reads["local"] + reads["waited"] for reads in followers], [0, 0], "local reads of followers")
+            expect_equal([from_memory(node) for node in cluster.followers()], [0, 0], "local reads of followers")
             if path == "confirmed":
                 expect_equal(cluster.leader().status()["local_reads"], "config", "why the lease is off")
             notes.append("%s: %s" % (" ".join(flags), note))
