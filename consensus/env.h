@@ -26,6 +26,8 @@ enum env_status {
     ENV_NO_MEMORY,
     ENV_CANCELED /* the env is closing */
 };
+/* What a system call's errno is to callers of an env; 0 is ENV_OK. For implementations. */
+enum env_status env_status_of_errno(int error);
 
 struct env;
 struct env_file; /* opaque, owned by the env implementation */

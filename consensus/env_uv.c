@@ -249,7 +249,7 @@ static enum env_status lock_dir(struct env_uv *env, const char *dir, char *text,
     if (env->lock_fd < 0) {
         int error = errno;
         snprintf(text, text_len, "can't write to the data directory %s: %s", dir, strerror(error));
-        return env_uv_errno(error);
+        return env_status_of_errno(error);
     }
     if (flock(env->lock_fd, LOCK_EX | LOCK_NB) != 0) {
         char pid[24] = "?";

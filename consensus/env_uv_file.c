@@ -23,30 +23,6 @@
 static const char tmp_suffix[] = ".tmp";
 static const char probe_name[] = "probe.tmp";
 
-enum env_status env_uv_errno(int error)
-{
-    switch (error) {
-    case 0:
-        return ENV_OK;
-    case ENOENT:
-        return ENV_NOT_FOUND;
-    case EEXIST:
-        return ENV_EXISTS;
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG:
-        return ENV_NO_SPACE;
-    case EACCES:
-    case EPERM:
-    case EROFS:
-        return ENV_DENIED;
-    case ENOMEM:
-        return ENV_NO_MEMORY;
-    default:
-        return ENV_IO;
-    }
-}
-
 static int dir_sync_parent(const char *path)
 {
     char parent[PATH_MAX];
@@ -99,10 +75,10 @@ enum env_status env_uv_dir_open(struct env_uv *env, const char *dir)
     int error = dir_make(dir);
     if (error != 0) {
         errno = error;
-        return env_uv_errno(error);
+        return env_status_of_errno(error);
     }
     env->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return env->dir_fd < 0 ? env_uv_errno(errno) : ENV_OK;
+    return env->dir_fd < 0 ? env_status_of_errno(errno) : ENV_OK;
 }
 
 static bool has_suffix(const char *name, const char *suffix)
@@ -175,7 +151,7 @@ enum env_status env_uv_file_write(const struct env_uv *env, int fd, uint64_t off
     if (error == 0 && !env->direct && fdatasync(fd) != 0) {
         error = errno;
     }
-    return env_uv_errno(error);
+    return env_status_of_errno(error);
 }
 
 enum env_status env_uv_file_read(int fd, uint64_t offset, void *buf, size_t len)
@@ -187,7 +163,7 @@ enum env_status env_uv_file_read(int fd, uint64_t offset, void *buf, size_t len)
             if (errno == EINTR) {
                 continue;
             }
-            return env_uv_errno(errno);
+            return env_status_of_errno(errno);
         }
         if (n == 0 || (size_t)n % ENV_BLOCK != 0) {
             /* The end of the file; an unaligned rest can't be asked for again with O_DIRECT. */
@@ -284,14 +260,14 @@ err_after_open:
     close(fd);
 err:
     unlinkat(env->dir_fd, tmp, 0);
-    return env_uv_errno(error);
+    return env_status_of_errno(error);
 }
 
 enum env_status env_uv_file_open(struct env_uv *env, const char *name, struct env_file **out, uint64_t *size)
 {
     int fd = openat(env->dir_fd, name, open_flags(env));
     if (fd < 0) {
-        return env_uv_errno(errno);
+        return env_status_of_errno(errno);
     }
     struct stat stat;
     if (fstat(fd, &stat) != 0 || !S_ISREG(stat.st_mode)) {
@@ -324,14 +300,14 @@ enum env_status env_uv_bulk_create(struct env_uv *env, const char *name, struct 
 {
     int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW | (env->direct ? O_DIRECT : 0);
     int fd = openat(env->dir_fd, name, flags, 0600);
-    return fd < 0 ? env_uv_errno(errno) : bulk_file(fd, out);
+    return fd < 0 ? env_status_of_errno(errno) : bulk_file(fd, out);
 }
 
 enum env_status env_uv_bulk_open(struct env_uv *env, const char *name, struct env_file **out, size_t *size)
 {
     int fd = openat(env->dir_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0) {
-        return env_uv_errno(errno);
+        return env_status_of_errno(errno);
     }
     struct stat stat;
     if (fstat(fd, &stat) != 0 || !S_ISREG(stat.st_mode)) {
@@ -345,28 +321,28 @@ enum env_status env_uv_bulk_open(struct env_uv *env, const char *name, struct en
 
 enum env_status env_uv_bulk_write(int fd, uint64_t offset, const void *buf, size_t len)
 {
-    return env_uv_errno(write_all(fd, offset, buf, len));
+    return env_status_of_errno(write_all(fd, offset, buf, len));
 }
 
 enum env_status env_uv_bulk_sync(int fd)
 {
-    return env_uv_errno(fdatasync(fd) == 0 ? 0 : errno);
+    return env_status_of_errno(fdatasync(fd) == 0 ? 0 : errno);
 }
 
 enum env_status env_uv_file_rename(struct env_uv *env, const char *from, const char *to)
 {
     if (renameat(env->dir_fd, from, env->dir_fd, to) != 0) {
-        return env_uv_errno(errno);
+        return env_status_of_errno(errno);
     }
-    return env_uv_errno(sync_dir(env));
+    return env_status_of_errno(sync_dir(env));
 }
 
 enum env_status env_uv_file_remove(struct env_uv *env, const char *name)
 {
     if (unlinkat(env->dir_fd, name, 0) != 0) {
-        return env_uv_errno(errno);
+        return env_status_of_errno(errno);
     }
-    return env_uv_errno(sync_dir(env));
+    return env_status_of_errno(sync_dir(env));
 }
 
 enum env_status env_uv_file_list(struct env_uv *env, void (*each)(void *ctx, const char *name, uint64_t size),
@@ -374,13 +350,13 @@ enum env_status env_uv_file_list(struct env_uv *env, void (*each)(void *ctx, con
 {
     int fd = openat(env->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
-        return env_uv_errno(errno);
+        return env_status_of_errno(errno);
     }
     DIR *dir = fdopendir(fd);
     if (dir == NULL) {
         int error = errno;
         close(fd);
-        return env_uv_errno(error);
+        return env_status_of_errno(error);
     }
     errno = 0;
     for (struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
@@ -393,7 +369,7 @@ enum env_status env_uv_file_list(struct env_uv *env, void (*each)(void *ctx, con
     }
     int error = errno;
     closedir(dir);
-    return env_uv_errno(error);
+    return env_status_of_errno(error);
 }
 
 uint64_t env_uv_file_space(const struct env_uv *env)

@@ -87,7 +87,6 @@ void env_uv_close_file(struct env *env, struct env_file *file);
 uint64_t env_uv_free_bytes(struct env *env);
 
 /* env_uv_file.c: any thread, synchronous */
-enum env_status env_uv_errno(int error);
 enum env_status env_uv_dir_open(struct env_uv *env, const char *dir);
 bool env_uv_probe_direct(struct env_uv *env);
 void env_uv_dir_tidy(struct env_uv *env);

@@ -27,12 +27,13 @@
 #include "consensus/slots.h"
 
 #include <assert.h>
-#include <endian.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <xxhash.h>
+
+#include "consensus/little_endian.h"
 
 #define SLOTS_NAME "state"
 #define SLOTS_NAME_NEW "state.new"
@@ -71,32 +72,19 @@ struct slot {
     struct slots_state state;
 };
 
-static void put64(uint8_t *to, uint64_t value)
-{
-    value = htole64(value);
-    memcpy(to, &value, sizeof value);
-}
-
-static uint64_t get64(const uint8_t *from)
-{
-    uint64_t value;
-    memcpy(&value, from, sizeof value);
-    return le64toh(value);
-}
-
 static void slot_encode(uint8_t *block, uint64_t seq, const struct slots_state *state)
 {
     memset(block, 0, ENV_BLOCK);
     memcpy(block, slot_magic, sizeof slot_magic);
-    put64(block + SLOT_VERSION, SLOTS_VERSION_MAX);
-    put64(block + SLOT_SEQ, seq);
+    le_put64(block + SLOT_VERSION, SLOTS_VERSION_MAX);
+    le_put64(block + SLOT_SEQ, seq);
     memcpy(block + SLOT_CLUSTER, state->cluster, sizeof state->cluster);
-    put64(block + SLOT_ID, state->id);
-    put64(block + SLOT_INCARNATION, state->incarnation);
-    put64(block + SLOT_STARTS, state->starts);
-    put64(block + SLOT_TERM, state->term);
-    put64(block + SLOT_VOTE, state->vote);
-    put64(block + SLOT_CHECK, XXH3_64bits(block, SLOT_CHECK));
+    le_put64(block + SLOT_ID, state->id);
+    le_put64(block + SLOT_INCARNATION, state->incarnation);
+    le_put64(block + SLOT_STARTS, state->starts);
+    le_put64(block + SLOT_TERM, state->term);
+    le_put64(block + SLOT_VOTE, state->vote);
+    le_put64(block + SLOT_CHECK, XXH3_64bits(block, SLOT_CHECK));
 }
 
 static void slot_decode(const uint8_t *block, struct slot *slot)
@@ -104,21 +92,21 @@ static void slot_decode(const uint8_t *block, struct slot *slot)
     memset(slot, 0, sizeof *slot);
     slot->condition = SLOT_BAD;
     if (memcmp(block, slot_magic, sizeof slot_magic) != 0 ||
-        get64(block + SLOT_CHECK) != XXH3_64bits(block, SLOT_CHECK)) {
+        le_get64(block + SLOT_CHECK) != XXH3_64bits(block, SLOT_CHECK)) {
         return;
     }
-    slot->version = (uint32_t)get64(block + SLOT_VERSION);
-    if (get64(block + SLOT_VERSION) > SLOTS_VERSION_MAX) {
+    slot->version = (uint32_t)le_get64(block + SLOT_VERSION);
+    if (le_get64(block + SLOT_VERSION) > SLOTS_VERSION_MAX) {
         slot->condition = SLOT_NEWER;
         return;
     }
-    slot->seq = get64(block + SLOT_SEQ);
+    slot->seq = le_get64(block + SLOT_SEQ);
     memcpy(slot->state.cluster, block + SLOT_CLUSTER, sizeof slot->state.cluster);
-    slot->state.id = get64(block + SLOT_ID);
-    slot->state.incarnation = get64(block + SLOT_INCARNATION);
-    slot->state.starts = get64(block + SLOT_STARTS);
-    slot->state.term = get64(block + SLOT_TERM);
-    slot->state.vote = get64(block + SLOT_VOTE);
+    slot->state.id = le_get64(block + SLOT_ID);
+    slot->state.incarnation = le_get64(block + SLOT_INCARNATION);
+    slot->state.starts = le_get64(block + SLOT_STARTS);
+    slot->state.term = le_get64(block + SLOT_TERM);
+    slot->state.vote = le_get64(block + SLOT_VOTE);
     slot->condition = slot->seq > 0 && slot->state.id > 0 ? SLOT_GOOD : SLOT_BAD;
 }
 

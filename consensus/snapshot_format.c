@@ -1,12 +1,12 @@
 #include "consensus/snapshot_format.h"
 
 #include <assert.h>
-#include <endian.h>
 #include <stdio.h>
 #include <string.h>
 
 #include <xxhash.h>
 
+#include "consensus/little_endian.h"
 #include "consensus/plant.h"
 
 static const char header_magic[8] = {'L', 'S', 'T', 'P', 'S', 'N', 'A', 'P'};
@@ -52,32 +52,6 @@ enum {
     TRAILER_USED = 72
 };
 
-static void put32(uint8_t *to, uint32_t value)
-{
-    value = htole32(value);
-    memcpy(to, &value, sizeof value);
-}
-
-static void put64(uint8_t *to, uint64_t value)
-{
-    value = htole64(value);
-    memcpy(to, &value, sizeof value);
-}
-
-static uint32_t get32(const uint8_t *from)
-{
-    uint32_t value;
-    memcpy(&value, from, sizeof value);
-    return le32toh(value);
-}
-
-static uint64_t get64(const uint8_t *from)
-{
-    uint64_t value;
-    memcpy(&value, from, sizeof value);
-    return le64toh(value);
-}
-
 bool snapshot_all_zero(const uint8_t *from, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
@@ -107,29 +81,29 @@ uint64_t snapshot_header_encode(uint8_t *to, const struct snapshot_meta *meta)
     assert(meta->term > 0);
     memset(to, 0, len);
     memcpy(to, header_magic, sizeof header_magic);
-    put32(to + HEADER_VERSION, SNAPSHOT_VERSION_MAX);
-    put32(to + HEADER_BYTES, (uint32_t)len);
+    le_put32(to + HEADER_VERSION, SNAPSHOT_VERSION_MAX);
+    le_put32(to + HEADER_BYTES, (uint32_t)len);
     memcpy(to + HEADER_CLUSTER, meta->cluster, sizeof meta->cluster);
     memcpy(to + HEADER_FILE_ID, meta->file_id, sizeof meta->file_id);
-    put64(to + HEADER_INDEX, meta->index);
-    put64(to + HEADER_TERM, meta->term);
-    put64(to + HEADER_TIME, meta->cluster_time_ms);
-    put64(to + HEADER_REVISION, meta->revision);
-    put64(to + HEADER_CONFIGURATION_INDEX, meta->configuration_index);
-    put32(to + HEADER_CONFIGURATION_LEN, meta->configuration_len);
-    put32(to + HEADER_FEATURE_LEVEL, meta->feature_level);
-    put32(to + HEADER_FLAGS, meta->flags);
+    le_put64(to + HEADER_INDEX, meta->index);
+    le_put64(to + HEADER_TERM, meta->term);
+    le_put64(to + HEADER_TIME, meta->cluster_time_ms);
+    le_put64(to + HEADER_REVISION, meta->revision);
+    le_put64(to + HEADER_CONFIGURATION_INDEX, meta->configuration_index);
+    le_put32(to + HEADER_CONFIGURATION_LEN, meta->configuration_len);
+    le_put32(to + HEADER_FEATURE_LEVEL, meta->feature_level);
+    le_put32(to + HEADER_FLAGS, meta->flags);
     if (meta->configuration_len > 0) {
         memcpy(to + HEADER_CONFIGURATION, meta->configuration, meta->configuration_len);
     }
     uint64_t check = header_check(to, len);
-    put64(to + HEADER_CHECK, check);
+    le_put64(to + HEADER_CHECK, check);
     return check;
 }
 
 size_t snapshot_header_claim(const uint8_t *from)
 {
-    size_t len = get32(from + HEADER_BYTES);
+    size_t len = le_get32(from + HEADER_BYTES);
     bool ok = memcmp(from, header_magic, sizeof header_magic) == 0 && len % ENV_BLOCK == 0 && len >= ENV_BLOCK &&
               len <= SNAPSHOT_HEADER_BYTES_MAX;
     return ok ? len : 0;
@@ -139,26 +113,26 @@ enum snapshot_status snapshot_header_decode(const uint8_t *from, size_t len, str
                                             uint64_t *check)
 {
     if (len < ENV_BLOCK || snapshot_header_claim(from) != len ||
-        get64(from + HEADER_CHECK) != header_check(from, len)) {
+        le_get64(from + HEADER_CHECK) != header_check(from, len)) {
         return SNAPSHOT_DAMAGED;
     }
-    *check = get64(from + HEADER_CHECK);
+    *check = le_get64(from + HEADER_CHECK);
     /* An unknown flag is a rule that this version does not know. */
-    if (get32(from + HEADER_VERSION) > SNAPSHOT_VERSION_MAX || get32(from + HEADER_FLAGS) != 0) {
+    if (le_get32(from + HEADER_VERSION) > SNAPSHOT_VERSION_MAX || le_get32(from + HEADER_FLAGS) != 0) {
         return SNAPSHOT_VERSION;
     }
     memset(meta, 0, sizeof *meta);
     memcpy(meta->cluster, from + HEADER_CLUSTER, sizeof meta->cluster);
     memcpy(meta->file_id, from + HEADER_FILE_ID, sizeof meta->file_id);
-    meta->index = get64(from + HEADER_INDEX);
-    meta->term = get64(from + HEADER_TERM);
-    meta->cluster_time_ms = get64(from + HEADER_TIME);
-    meta->revision = get64(from + HEADER_REVISION);
-    meta->configuration_index = get64(from + HEADER_CONFIGURATION_INDEX);
-    meta->configuration_len = get32(from + HEADER_CONFIGURATION_LEN);
-    meta->feature_level = get32(from + HEADER_FEATURE_LEVEL);
+    meta->index = le_get64(from + HEADER_INDEX);
+    meta->term = le_get64(from + HEADER_TERM);
+    meta->cluster_time_ms = le_get64(from + HEADER_TIME);
+    meta->revision = le_get64(from + HEADER_REVISION);
+    meta->configuration_index = le_get64(from + HEADER_CONFIGURATION_INDEX);
+    meta->configuration_len = le_get32(from + HEADER_CONFIGURATION_LEN);
+    meta->feature_level = le_get32(from + HEADER_FEATURE_LEVEL);
     meta->configuration = from + HEADER_CONFIGURATION;
-    bool ok = get32(from + HEADER_VERSION) > 0 && meta->index > 0 && meta->term > 0 &&
+    bool ok = le_get32(from + HEADER_VERSION) > 0 && meta->index > 0 && meta->term > 0 &&
               meta->configuration_len <= SNAPSHOT_CONFIGURATION_BYTES_MAX &&
               snapshot_header_bytes(meta->configuration_len) == len && meta->configuration_index <= meta->index;
     return ok ? SNAPSHOT_OK : SNAPSHOT_DAMAGED;
@@ -172,26 +146,26 @@ size_t snapshot_block_bytes(size_t stored_len)
 void snapshot_block_encode(uint8_t *to, struct snapshot_block *block, uint64_t check_before)
 {
     memcpy(to, block_magic, sizeof block_magic);
-    put32(to + BLOCK_CODING, (uint32_t)block->coding);
-    put64(to + BLOCK_NUMBER, block->number);
-    put32(to + BLOCK_STORED_LEN, block->stored_len);
-    put32(to + BLOCK_PAYLOAD_LEN, block->payload_len);
-    put64(to + BLOCK_PAYLOAD_OFFSET, block->payload_offset);
-    put64(to + BLOCK_BODY, block->body);
+    le_put32(to + BLOCK_CODING, (uint32_t)block->coding);
+    le_put64(to + BLOCK_NUMBER, block->number);
+    le_put32(to + BLOCK_STORED_LEN, block->stored_len);
+    le_put32(to + BLOCK_PAYLOAD_LEN, block->payload_len);
+    le_put64(to + BLOCK_PAYLOAD_OFFSET, block->payload_offset);
+    le_put64(to + BLOCK_BODY, block->body);
     block->check = XXH3_64bits_withSeed(to, BLOCK_CHECK, check_before);
-    put64(to + BLOCK_CHECK, block->check);
+    le_put64(to + BLOCK_CHECK, block->check);
 }
 
 bool snapshot_block_decode(const uint8_t *from, const struct snapshot_position *cursor, struct snapshot_block *block)
 {
-    uint32_t coding = get32(from + BLOCK_CODING);
+    uint32_t coding = le_get32(from + BLOCK_CODING);
     block->coding = coding == SNAPSHOT_LZ4 ? SNAPSHOT_LZ4 : SNAPSHOT_RAW;
-    block->number = get64(from + BLOCK_NUMBER);
-    block->stored_len = get32(from + BLOCK_STORED_LEN);
-    block->payload_len = get32(from + BLOCK_PAYLOAD_LEN);
-    block->payload_offset = get64(from + BLOCK_PAYLOAD_OFFSET);
-    block->body = get64(from + BLOCK_BODY);
-    block->check = get64(from + BLOCK_CHECK);
+    block->number = le_get64(from + BLOCK_NUMBER);
+    block->stored_len = le_get32(from + BLOCK_STORED_LEN);
+    block->payload_len = le_get32(from + BLOCK_PAYLOAD_LEN);
+    block->payload_offset = le_get64(from + BLOCK_PAYLOAD_OFFSET);
+    block->body = le_get64(from + BLOCK_BODY);
+    block->check = le_get64(from + BLOCK_CHECK);
     /* The seed makes the block one of this file, at this place: the chain begins with the header's checksum. */
     if (memcmp(from, block_magic, sizeof block_magic) != 0 ||
         block->check != XXH3_64bits_withSeed(from, BLOCK_CHECK, cursor->check)) {
@@ -233,27 +207,27 @@ void snapshot_trailer_encode(uint8_t *to, const struct snapshot_trailer *trailer
 {
     memset(to, 0, SNAPSHOT_TRAILER_BYTES);
     memcpy(to, trailer_magic, sizeof trailer_magic);
-    put64(to + TRAILER_BLOCKS, trailer->end.blocks);
-    put64(to + TRAILER_PAYLOAD, trailer->end.payload_bytes);
-    put64(to + TRAILER_FILE_BYTES, trailer->end.file_bytes);
-    put64(to + TRAILER_DIGEST, trailer->end.digest);
-    put64(to + TRAILER_LAST_CHECK, trailer->check);
+    le_put64(to + TRAILER_BLOCKS, trailer->end.blocks);
+    le_put64(to + TRAILER_PAYLOAD, trailer->end.payload_bytes);
+    le_put64(to + TRAILER_FILE_BYTES, trailer->end.file_bytes);
+    le_put64(to + TRAILER_DIGEST, trailer->end.digest);
+    le_put64(to + TRAILER_LAST_CHECK, trailer->check);
     memcpy(to + TRAILER_FILE_ID, trailer->file_id, sizeof trailer->file_id);
-    put64(to + TRAILER_CHECK, XXH3_64bits(to, TRAILER_CHECK));
+    le_put64(to + TRAILER_CHECK, XXH3_64bits(to, TRAILER_CHECK));
 }
 
 bool snapshot_trailer_decode(const uint8_t *from, struct snapshot_trailer *trailer)
 {
     if (memcmp(from, trailer_magic, sizeof trailer_magic) != 0 ||
-        get64(from + TRAILER_CHECK) != XXH3_64bits(from, TRAILER_CHECK) ||
+        le_get64(from + TRAILER_CHECK) != XXH3_64bits(from, TRAILER_CHECK) ||
         !snapshot_all_zero(from + TRAILER_USED, SNAPSHOT_TRAILER_BYTES - TRAILER_USED)) {
         return false;
     }
-    trailer->end.blocks = get64(from + TRAILER_BLOCKS);
-    trailer->end.payload_bytes = get64(from + TRAILER_PAYLOAD);
-    trailer->end.file_bytes = get64(from + TRAILER_FILE_BYTES);
-    trailer->end.digest = get64(from + TRAILER_DIGEST);
-    trailer->check = get64(from + TRAILER_LAST_CHECK);
+    trailer->end.blocks = le_get64(from + TRAILER_BLOCKS);
+    trailer->end.payload_bytes = le_get64(from + TRAILER_PAYLOAD);
+    trailer->end.file_bytes = le_get64(from + TRAILER_FILE_BYTES);
+    trailer->end.digest = le_get64(from + TRAILER_DIGEST);
+    trailer->check = le_get64(from + TRAILER_LAST_CHECK);
     memcpy(trailer->file_id, from + TRAILER_FILE_ID, sizeof trailer->file_id);
     return true;
 }

@@ -1,12 +1,12 @@
 #include "consensus/wal_format.h"
 
 #include <assert.h>
-#include <endian.h>
 #include <stdio.h>
 #include <string.h>
 
 #include <xxhash.h>
 
+#include "consensus/little_endian.h"
 #include "consensus/plant.h"
 
 static const char header_magic[8] = {'L', 'S', 'T', 'P', 'W', 'A', 'L', '\n'};
@@ -41,32 +41,6 @@ static_assert(RECORD_TYPE + 4 == WAL_RECORD_BYTES, "record header: type and thre
 static_assert(WAL_HEADER_BYTES % 8 == 0, "records are 8-byte aligned");
 static_assert(WAL_RECORD_BYTES % 8 == 0, "records are 8-byte aligned");
 
-static void put32(uint8_t *to, uint32_t value)
-{
-    value = htole32(value);
-    memcpy(to, &value, sizeof value);
-}
-
-static void put64(uint8_t *to, uint64_t value)
-{
-    value = htole64(value);
-    memcpy(to, &value, sizeof value);
-}
-
-static uint32_t get32(const uint8_t *from)
-{
-    uint32_t value;
-    memcpy(&value, from, sizeof value);
-    return le32toh(value);
-}
-
-static uint64_t get64(const uint8_t *from)
-{
-    uint64_t value;
-    memcpy(&value, from, sizeof value);
-    return le64toh(value);
-}
-
 static uint64_t header_check(const uint8_t *at)
 {
     return XXH3_64bits(at, HEADER_CHECK);
@@ -75,35 +49,35 @@ static uint64_t header_check(const uint8_t *at)
 void wal_header_encode(uint8_t *to, const struct wal_header *header)
 {
     memcpy(to, header_magic, sizeof header_magic);
-    put32(to + HEADER_VERSION, header->version);
-    put32(to + HEADER_SALT, header->salt);
-    put64(to + HEADER_GENERATION, header->generation);
-    put64(to + HEADER_FIRST_SEQ, header->first_seq);
-    put64(to + HEADER_PREV, header->prev);
-    put64(to + HEADER_MARK, header->mark);
-    put64(to + HEADER_NEXT_INDEX, header->next_index);
-    put64(to + HEADER_CHECK, header_check(to));
+    le_put32(to + HEADER_VERSION, header->version);
+    le_put32(to + HEADER_SALT, header->salt);
+    le_put64(to + HEADER_GENERATION, header->generation);
+    le_put64(to + HEADER_FIRST_SEQ, header->first_seq);
+    le_put64(to + HEADER_PREV, header->prev);
+    le_put64(to + HEADER_MARK, header->mark);
+    le_put64(to + HEADER_NEXT_INDEX, header->next_index);
+    le_put64(to + HEADER_CHECK, header_check(to));
 }
 
 enum wal_header_state wal_header_decode(const uint8_t *from, struct wal_header *header)
 {
-    if (memcmp(from, header_magic, sizeof header_magic) != 0 || get64(from + HEADER_CHECK) != header_check(from)) {
+    if (memcmp(from, header_magic, sizeof header_magic) != 0 || le_get64(from + HEADER_CHECK) != header_check(from)) {
         return WAL_HEADER_DAMAGED;
     }
-    header->version = get32(from + HEADER_VERSION);
-    header->salt = get32(from + HEADER_SALT);
-    header->generation = get64(from + HEADER_GENERATION);
-    header->first_seq = get64(from + HEADER_FIRST_SEQ);
-    header->prev = get64(from + HEADER_PREV);
-    header->mark = get64(from + HEADER_MARK);
-    header->next_index = get64(from + HEADER_NEXT_INDEX);
+    header->version = le_get32(from + HEADER_VERSION);
+    header->salt = le_get32(from + HEADER_SALT);
+    header->generation = le_get64(from + HEADER_GENERATION);
+    header->first_seq = le_get64(from + HEADER_FIRST_SEQ);
+    header->prev = le_get64(from + HEADER_PREV);
+    header->mark = le_get64(from + HEADER_MARK);
+    header->next_index = le_get64(from + HEADER_NEXT_INDEX);
     return header->version <= WAL_VERSION_MAX ? WAL_HEADER_OK : WAL_HEADER_NEWER;
 }
 
 void wal_header_stamp(uint8_t *at, uint64_t mark)
 {
-    put64(at + HEADER_MARK, mark);
-    put64(at + HEADER_CHECK, header_check(at));
+    le_put64(at + HEADER_MARK, mark);
+    le_put64(at + HEADER_CHECK, header_check(at));
 }
 
 size_t wal_record_size(size_t len)
@@ -119,18 +93,18 @@ static uint64_t record_check(const uint8_t *at)
 void wal_record_encode(uint8_t *to, struct wal_record *record, const void *payload)
 {
     record->body = XXH3_64bits(payload, record->len);
-    put64(to + RECORD_PREV, record->prev);
-    put64(to + RECORD_BODY, record->body);
-    put64(to + RECORD_SEQ, record->seq);
-    put64(to + RECORD_INDEX, record->index);
-    put64(to + RECORD_TERM, record->term);
-    put64(to + RECORD_MARK, record->mark);
-    put32(to + RECORD_GENERATION, record->generation);
-    put32(to + RECORD_SALT, record->salt);
-    put32(to + RECORD_LEN, record->len);
-    put32(to + RECORD_TYPE, record->type);
+    le_put64(to + RECORD_PREV, record->prev);
+    le_put64(to + RECORD_BODY, record->body);
+    le_put64(to + RECORD_SEQ, record->seq);
+    le_put64(to + RECORD_INDEX, record->index);
+    le_put64(to + RECORD_TERM, record->term);
+    le_put64(to + RECORD_MARK, record->mark);
+    le_put32(to + RECORD_GENERATION, record->generation);
+    le_put32(to + RECORD_SALT, record->salt);
+    le_put32(to + RECORD_LEN, record->len);
+    le_put32(to + RECORD_TYPE, record->type);
     record->check = record_check(to);
-    put64(to + RECORD_CHECK, record->check);
+    le_put64(to + RECORD_CHECK, record->check);
     if (record->len > 0) {
         memcpy(to + WAL_RECORD_BYTES, payload, record->len);
     }
@@ -139,16 +113,16 @@ void wal_record_encode(uint8_t *to, struct wal_record *record, const void *paylo
 
 bool wal_record_decode(const uint8_t *from, struct wal_record *record)
 {
-    record->check = get64(from + RECORD_CHECK);
-    record->prev = get64(from + RECORD_PREV);
-    record->body = get64(from + RECORD_BODY);
-    record->seq = get64(from + RECORD_SEQ);
-    record->index = get64(from + RECORD_INDEX);
-    record->term = get64(from + RECORD_TERM);
-    record->mark = get64(from + RECORD_MARK);
-    record->generation = get32(from + RECORD_GENERATION);
-    record->salt = get32(from + RECORD_SALT);
-    record->len = get32(from + RECORD_LEN);
+    record->check = le_get64(from + RECORD_CHECK);
+    record->prev = le_get64(from + RECORD_PREV);
+    record->body = le_get64(from + RECORD_BODY);
+    record->seq = le_get64(from + RECORD_SEQ);
+    record->index = le_get64(from + RECORD_INDEX);
+    record->term = le_get64(from + RECORD_TERM);
+    record->mark = le_get64(from + RECORD_MARK);
+    record->generation = le_get32(from + RECORD_GENERATION);
+    record->salt = le_get32(from + RECORD_SALT);
+    record->len = le_get32(from + RECORD_LEN);
     record->type = from[RECORD_TYPE];
     return record->check == record_check(from);
 }
@@ -160,15 +134,15 @@ bool wal_record_body_ok(const struct wal_record *record, const void *payload)
 
 uint64_t wal_record_stamp(uint8_t *at, uint64_t mark)
 {
-    put64(at + RECORD_MARK, mark);
+    le_put64(at + RECORD_MARK, mark);
     uint64_t check = record_check(at);
-    put64(at + RECORD_CHECK, check);
+    le_put64(at + RECORD_CHECK, check);
     return check;
 }
 
 bool wal_record_maybe(const uint8_t *from, uint32_t generation, uint32_t salt, bool any_salt)
 {
-    return get32(from + RECORD_GENERATION) == generation && (any_salt || get32(from + RECORD_SALT) == salt) &&
+    return le_get32(from + RECORD_GENERATION) == generation && (any_salt || le_get32(from + RECORD_SALT) == salt) &&
            from[RECORD_TYPE + 1] == 0 && from[RECORD_TYPE + 2] == 0 && from[RECORD_TYPE + 3] == 0;
 }
 

@@ -37,30 +37,6 @@ struct file_env {
     struct timer_impl *timers;
 };
 
-static enum env_status status_of(int error)
-{
-    switch (error) {
-    case 0:
-        return ENV_OK;
-    case ENOENT:
-        return ENV_NOT_FOUND;
-    case EEXIST:
-        return ENV_EXISTS;
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG:
-        return ENV_NO_SPACE;
-    case EACCES:
-    case EPERM:
-    case EROFS:
-        return ENV_DENIED;
-    case ENOMEM:
-        return ENV_NO_MEMORY;
-    default:
-        return ENV_IO;
-    }
-}
-
 /* The path that a name stands for, relative to dir_fd. False: too long. */
 static bool path_of(const struct file_env *env, const char *name, char path[PATH_MAX])
 {
@@ -73,7 +49,7 @@ static bool path_of(const struct file_env *env, const char *name, char path[PATH
 
 static enum env_status dir_sync(const struct file_env *env)
 {
-    return fsync(env->dir_fd) == 0 ? ENV_OK : status_of(errno);
+    return fsync(env->dir_fd) == 0 ? ENV_OK : env_status_of_errno(errno);
 }
 
 static bool frozen(const struct file_env *env)
@@ -102,7 +78,7 @@ static enum env_status file_open(struct env *base, const char *name, struct env_
     const int mode = frozen(env) ? O_RDONLY : O_RDWR;
     const int fd = path_of(env, name, path) ? openat(env->dir_fd, path, mode | O_CLOEXEC) : -1;
     if (fd < 0) {
-        return status_of(errno);
+        return env_status_of_errno(errno);
     }
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         (void)close(fd);
@@ -158,7 +134,7 @@ static enum env_status file_create(struct env *base, const char *name, uint64_t 
                 (void)unlinkat(env->dir_fd, path, 0);
                 (void)close(fd);
             }
-            return status_of(error);
+            return env_status_of_errno(error);
         }
     }
     *file = file_new(fd, bulk);
@@ -180,7 +156,7 @@ static enum env_status read_sync(struct env *env, struct env_file *file, uint64_
             continue;
         }
         if (n < 0) {
-            return status_of(errno);
+            return env_status_of_errno(errno);
         }
         if (n == 0) {
             memset(to, 0, len);
@@ -199,7 +175,9 @@ static enum env_status write_sync(struct env *env, struct env_file *file, uint64
         return ENV_OK;
     }
     const int error = write_all(file->fd, offset, buf, len);
-    return error != 0 ? status_of(error) : file->bulk || fdatasync(file->fd) == 0 ? ENV_OK : status_of(errno);
+    return error != 0                               ? env_status_of_errno(error)
+           : file->bulk || fdatasync(file->fd) == 0 ? ENV_OK
+                                                    : env_status_of_errno(errno);
 }
 
 static enum env_status rename_sync(struct env *base, const char *from, const char *to)
@@ -212,7 +190,7 @@ static enum env_status rename_sync(struct env *base, const char *from, const cha
     if (!path_of(env, from, path) || !path_of(env, to, path_to)) {
         return ENV_IO;
     }
-    return renameat(env->dir_fd, path, env->dir_fd, path_to) == 0 ? dir_sync(env) : status_of(errno);
+    return renameat(env->dir_fd, path, env->dir_fd, path_to) == 0 ? dir_sync(env) : env_status_of_errno(errno);
 }
 
 static enum env_status remove_sync(struct env *base, const char *name)
@@ -225,7 +203,7 @@ static enum env_status remove_sync(struct env *base, const char *name)
     if (!path_of(env, name, path)) {
         return ENV_IO;
     }
-    return unlinkat(env->dir_fd, path, 0) == 0 ? dir_sync(env) : status_of(errno);
+    return unlinkat(env->dir_fd, path, 0) == 0 ? dir_sync(env) : env_status_of_errno(errno);
 }
 
 static void file_close(struct env *env, struct env_file *file)
@@ -243,7 +221,7 @@ static enum env_status list(struct env *base, void (*each)(void *ctx, const char
     const int fd = openat(env->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     if (dir == NULL) {
-        return status_of(errno);
+        return env_status_of_errno(errno);
     }
     errno = 0;
     for (struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
@@ -257,7 +235,7 @@ static enum env_status list(struct env *base, void (*each)(void *ctx, const char
     }
     const int error = errno;
     (void)closedir(dir);
-    return status_of(error);
+    return env_status_of_errno(error);
 }
 
 static uint64_t free_bytes(struct env *base)
@@ -305,7 +283,7 @@ static enum env_status run(struct env *env, struct env_disk_req *req)
         }
         return status;
     case ENV_DISK_SYNC:
-        return frozen((struct file_env *)env) || fdatasync(req->file->fd) == 0 ? ENV_OK : status_of(errno);
+        return frozen((struct file_env *)env) || fdatasync(req->file->fd) == 0 ? ENV_OK : env_status_of_errno(errno);
     case ENV_DISK_WORK:
         req->work(req);
         return ENV_OK;
