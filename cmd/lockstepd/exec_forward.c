@@ -79,9 +79,12 @@ struct reply_buffer {
     uint64_t peer;
     struct resp_buffer bytes;
     uint32_t count;
+    unsigned requests; /* unfinished ones that will write here */
 };
 
 #define PROXY_CHAINS 1024u /* a power of two */
+/* Members, and as many that have left while their requests are unfinished. */
+#define REPLY_BUFFERS_MAX (2 * REPLICA_SERVERS_MAX)
 
 struct forward {
     struct executor *executor;
@@ -96,7 +99,7 @@ struct forward {
     bool timer_set;
     /* leader */
     struct proxy *chains[PROXY_CHAINS];
-    struct reply_buffer replies[REPLICA_SERVERS_MAX];
+    struct reply_buffer replies[REPLY_BUFFERS_MAX];
     unsigned n_replies;
     struct exec_view view;
 };
@@ -335,20 +338,26 @@ static void proxy_drop(struct forward *f, struct proxy *p)
     free(p);
 }
 
+/* Ids are never used again, so one that nobody writes to may become another peer's. */
 static struct reply_buffer *reply_buffer_for(struct forward *f, uint64_t peer)
 {
+    struct reply_buffer *unused = NULL;
+
     for (unsigned i = 0; i < f->n_replies; i++) {
-        if (f->replies[i].peer == peer) {
-            return &f->replies[i];
+        struct reply_buffer *out = &f->replies[i];
+        if (out->peer == peer) {
+            return out;
         }
+        unused = out->requests == 0 && out->count == 0 ? out : unused;
     }
-    if (f->n_replies == REPLICA_SERVERS_MAX) {
-        return NULL;
+    if (unused == NULL && f->n_replies < REPLY_BUFFERS_MAX) {
+        unused = &f->replies[f->n_replies++];
+        resp_buffer_init(&unused->bytes);
     }
-    struct reply_buffer *out = &f->replies[f->n_replies++];
-    out->peer = peer;
-    resp_buffer_init(&out->bytes);
-    return out;
+    if (unused != NULL) {
+        unused->peer = peer;
+    }
+    return unused;
 }
 
 static void flush_replies(struct forward *f, struct reply_buffer *out)
@@ -398,6 +407,7 @@ static void proxy_end(struct exec_request *request)
             flush_replies(f, q->out);
         }
     }
+    q->out->requests--;
     free(q);
     if (--p->requests == 0) {
         proxy_drop(f, p);
@@ -425,6 +435,9 @@ static bool receive_request(struct forward *f, uint64_t from, const struct wire_
     struct reply_buffer *out = reply_buffer_for(f, from);
     struct proxy_request *q = calloc(1, sizeof *q);
     if (p == NULL || out == NULL || q == NULL) {
+        if (p != NULL && p->requests == 0) {
+            proxy_drop(f, p);
+        }
         free(q);
         return true; /* out of memory: no answer, the origin ends it as unknown */
     }
@@ -434,6 +447,7 @@ static bool receive_request(struct forward *f, uint64_t from, const struct wire_
     q->request.begin = proxy_begin;
     q->request.end = proxy_end;
     p->requests++;
+    out->requests++;
     ex->stats.forwarded_in++;
     const struct exec_view *v = &f->view;
     const struct exec_input in = {command, v->argv, v->argc, v->watches, v->n_watches, v->commands, v->n_commands};

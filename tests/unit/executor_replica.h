@@ -2,11 +2,15 @@
 #ifndef LOCKSTEP_EXECUTOR_REPLICA_H
 #define LOCKSTEP_EXECUTOR_REPLICA_H
 
-#include <check.h>
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
 
+#include "cmd/lockstepd/executor.h"
 #include "consensus/replica.h"
 
 #define PROPOSALS_MAX 16u
+#define READS_MAX 16u
 #define TIMEOUT_MS 300u
 
 static struct {
@@ -20,8 +24,9 @@ static struct {
         size_t len;
         struct proposal *proposal;
     } log[PROPOSALS_MAX];
-    unsigned first, n; /* in flight: [first, n) */
-    struct replica_read *read;
+    unsigned first, n;                     /* in flight: [first, n) */
+    struct replica_read *reads[READS_MAX]; /* not confirmed, oldest first */
+    unsigned n_reads;
 } fake;
 
 bool replica_is_removed(const struct replica *replica)
@@ -63,7 +68,7 @@ enum replica_status replica_propose(struct replica *replica, void *data, size_t 
 {
     (void)replica;
     if (fake.propose == REPLICA_OK) {
-        ck_assert_uint_lt(fake.n, PROPOSALS_MAX);
+        assert(fake.n < PROPOSALS_MAX);
         fake.log[fake.n].data = data;
         fake.log[fake.n].len = len;
         fake.log[fake.n++].proposal = proposal;
@@ -79,8 +84,8 @@ enum replica_status replica_read_start(struct replica *replica, struct replica_r
     if (fake.refused) {
         return REPLICA_DISPUTED;
     }
-    ck_assert_ptr_null(fake.read);
-    fake.read = read;
+    assert(fake.n_reads < READS_MAX);
+    fake.reads[fake.n_reads++] = read;
     return REPLICA_OK;
 }
 bool replica_read_local(struct replica *replica, uint64_t *received)
@@ -98,6 +103,44 @@ uint64_t replica_fresh_us(struct replica *replica)
 {
     (void)replica;
     return fake.fresh_us;
+}
+
+/* --- What happens in the cluster --- */
+
+/* The oldest entry in flight is committed and applied. */
+static void fake_commit(struct executor *ex)
+{
+    assert(fake.first < fake.n);
+    const unsigned i = fake.first++;
+    fake.applied++;
+    fake.received = fake.applied;
+    executor_apply(ex, fake.applied, fake.log[i].data, fake.log[i].len, fake.log[i].proposal);
+    free(fake.log[i].data);
+}
+
+/* The oldest read is confirmed, or not. */
+__attribute__((unused)) static void fake_confirm(enum replica_status status)
+{
+    struct replica_read *read = fake.reads[0];
+    assert(fake.n_reads > 0);
+    memmove(&fake.reads[0], &fake.reads[1], --fake.n_reads * sizeof fake.reads[0]);
+    read->cb(read, status);
+}
+
+/* As replica.c does it: first the outcomes that are lost, then the news. */
+__attribute__((unused)) static void fake_lose_leadership(struct executor *ex, uint64_t leader, uint64_t term)
+{
+    fake.leader = leader;
+    fake.term = term;
+    while (fake.first < fake.n) {
+        struct proposal *p = fake.log[fake.first].proposal;
+        free(fake.log[fake.first++].data);
+        p->unknown(p);
+    }
+    while (fake.n_reads > 0) {
+        fake_confirm(REPLICA_NOT_LEADER);
+    }
+    executor_changed(ex);
 }
 
 #endif

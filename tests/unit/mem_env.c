@@ -52,6 +52,8 @@ struct mem_env {
     enum env_status tear_status;
     bool fail_reads;
     unsigned sync_writes;
+    bool (*send)(void *ctx, uint64_t peer, const struct iovec *pieces, unsigned n);
+    void *send_ctx;
     char log[1024];
 };
 
@@ -230,13 +232,10 @@ static void timer_fini(struct env *env, struct env_timer *timer)
     *entry = mem->timers[--mem->n_timers];
 }
 
-static bool send_none(struct env *env, uint64_t peer_id, const struct iovec *pieces, unsigned n)
+static bool send_frame(struct env *env, uint64_t peer_id, const struct iovec *pieces, unsigned n)
 {
-    (void)env;
-    (void)peer_id;
-    (void)pieces;
-    (void)n;
-    return false;
+    struct mem_env *mem = of(env);
+    return mem->send != NULL && mem->send(mem->send_ctx, peer_id, pieces, n);
 }
 
 static enum env_status list(struct env *env, void (*each)(void *ctx, const char *name, uint64_t size), void *ctx)
@@ -408,7 +407,7 @@ static const struct env_ops mem_ops = {
     .timer_set = timer_set,
     .timer_stop = timer_stop,
     .timer_fini = timer_fini,
-    .send = send_none,
+    .send = send_frame,
     .list = list,
     .open = open_file,
     .create = create_file,
@@ -697,6 +696,13 @@ void mem_env_tear_sync(struct mem_env *mem, unsigned after, size_t sectors, enum
 void mem_env_fail_reads(struct mem_env *mem, bool fail)
 {
     mem->fail_reads = fail;
+}
+
+void mem_env_network(struct mem_env *mem,
+                     bool (*send)(void *ctx, uint64_t peer, const struct iovec *pieces, unsigned n), void *ctx)
+{
+    mem->send = send;
+    mem->send_ctx = ctx;
 }
 
 const char *mem_env_log(const struct mem_env *mem)

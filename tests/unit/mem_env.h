@@ -1,7 +1,7 @@
 /* A small env in memory for unit tests of consensus/: a disk whose requests complete when the test says so, in the
  * order the test says, and that loses, tears, fills up, fails and rots on demand. Time stands still unless it is
- * advanced. Owns the files, which outlive the crash and the reopening of what is tested. Not the simulator: no network,
- * no randomness of its own beyond a seeded generator. */
+ * advanced. Owns the files, which outlive the crash and the reopening of what is tested. Not the simulator: no network
+ * but what the test lends it, no randomness of its own beyond a seeded generator. */
 #ifndef LOCKSTEP_TESTS_MEM_ENV_H
 #define LOCKSTEP_TESTS_MEM_ENV_H
 
@@ -51,6 +51,10 @@ void mem_env_capacity(struct mem_env *mem, uint64_t bytes);
 void mem_env_tear_sync(struct mem_env *mem, unsigned after, size_t sectors, enum env_status status);
 /* read_sync and ENV_DISK_READ fail from now on (or no longer). */
 void mem_env_fail_reads(struct mem_env *mem, bool fail);
+
+/* Frames go to `send` from now on; until then they are dropped. */
+void mem_env_network(struct mem_env *mem,
+                     bool (*send)(void *ctx, uint64_t peer, const struct iovec *pieces, unsigned n), void *ctx);
 
 /* What was logged last, and whether fail_stop was called. */
 const char *mem_env_log(const struct mem_env *mem);

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cmd/lockstepd/executor.h"
 #include "cmd/lockstepd/executor_internal.h"
 #include "cmd/lockstepd/render.h"
 #include "tests/unit/executor_replica.h"
@@ -54,15 +53,6 @@ static struct test_request *set(size_t value_len)
     return t;
 }
 
-static void commit_one(void)
-{
-    ck_assert_uint_lt(fake.first, fake.n);
-    const unsigned i = fake.first++;
-    fake.applied++;
-    executor_apply(ex, fake.applied, fake.log[i].data, fake.log[i].len, fake.log[i].proposal);
-    free(fake.log[i].data);
-}
-
 static void setup(void)
 {
     static const struct store_config sc = {.hash_seed = 1};
@@ -90,7 +80,7 @@ static void setup(void)
 static void teardown(void)
 {
     while (fake.first < fake.n) {
-        commit_one();
+        fake_commit(ex);
         executor_turn_end(ex);
     }
     executor_free(ex);
@@ -116,7 +106,7 @@ START_TEST(what_comes_meanwhile_is_one_entry)
         executor_turn_end(ex);
     }
     ck_assert_uint_eq(fake.n, 1);
-    commit_one();
+    fake_commit(ex);
     executor_turn_end(ex);
     ck_assert_uint_eq(fake.n, 2);
     struct executor_stats stats;
@@ -132,7 +122,7 @@ START_TEST(two_lone_clients_do_not_wait_for_each_other)
         executor_turn_end(ex);
     }
     ck_assert_uint_eq(fake.n, 2); /* the third waits */
-    commit_one();
+    fake_commit(ex);
     executor_turn_end(ex);
     ck_assert_uint_eq(fake.n, 3);
 }
@@ -185,7 +175,7 @@ START_TEST(entries_in_flight_are_bounded)
         executor_turn_end(ex);
     }
     ck_assert_uint_eq(fake.n, EXEC_ENTRIES_IN_FLIGHT);
-    commit_one();
+    fake_commit(ex);
     executor_turn_end(ex);
     ck_assert_uint_eq(fake.n, EXEC_ENTRIES_IN_FLIGHT + 1);
 }
