@@ -154,10 +154,31 @@ enum env_status env_uv_file_write(const struct env_uv *env, int fd, uint64_t off
     return env_status_of_errno(error);
 }
 
+/* How many of the `n` bytes that a read at `offset` gave can be kept: whole blocks, since an unaligned rest can't be
+ * asked for with O_DIRECT. Fewer bytes than a block are only fine at the end of the file: then `*ended`. */
+static int judge_part(int fd, uint64_t offset, size_t n, size_t *kept, bool *ended)
+{
+    struct stat stat;
+
+    *kept = n / ENV_BLOCK * ENV_BLOCK;
+    *ended = false;
+    if (n > 0 && *kept == n) {
+        return 0;
+    }
+    if (fstat(fd, &stat) != 0) {
+        return errno;
+    }
+    *ended = offset + n >= (uint64_t)stat.st_size;
+    *kept = *ended ? n : *kept;
+    return *ended || *kept > 0 ? 0 : EIO;
+}
+
 enum env_status env_uv_file_read(int fd, uint64_t offset, void *buf, size_t len)
 {
     uint8_t *to = buf;
     while (len > 0) {
+        size_t kept;
+        bool ended;
         ssize_t n = pread(fd, to, len, (off_t)offset);
         if (n < 0) {
             if (errno == EINTR) {
@@ -165,14 +186,17 @@ enum env_status env_uv_file_read(int fd, uint64_t offset, void *buf, size_t len)
             }
             return env_status_of_errno(errno);
         }
-        if (n == 0 || (size_t)n % ENV_BLOCK != 0) {
-            /* The end of the file; an unaligned rest can't be asked for again with O_DIRECT. */
-            memset(to + n, 0, len - (size_t)n);
+        int error = judge_part(fd, offset, (size_t)n, &kept, &ended);
+        if (error != 0) {
+            return env_status_of_errno(error);
+        }
+        to += kept;
+        offset += (uint64_t)kept;
+        len -= kept;
+        if (ended) {
+            memset(to, 0, len);
             return ENV_OK;
         }
-        to += n;
-        offset += (uint64_t)n;
-        len -= (size_t)n;
     }
     return ENV_OK;
 }

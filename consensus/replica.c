@@ -421,7 +421,8 @@ int replica_step(struct replica *r, struct raft_event *event, enum replica_sourc
 
 /* --- Settling ----------------------------------------------------------------------------------------------------- */
 
-static void submit_barrier(struct replica *r)
+/* False: the core refuses it, since leadership is being handed over. */
+static bool submit_barrier(struct replica *r)
 {
     struct raft_entry entry = {.term = r->core.current_term, .type = RAFT_BARRIER};
     struct raft_event event = {.type = RAFT_SUBMIT};
@@ -431,12 +432,31 @@ static void submit_barrier(struct replica *r)
     entry.batch = entry.buf.base;
     if (entry.buf.base == NULL) {
         replica_fail_stop(r, "out of memory", "give this node more memory");
-        return;
+        return true;
     }
     event.submit.entries = &entry;
     event.submit.n = 1;
-    if (replica_step(r, &event, REPLICA_FROM_CALLER) != 0 && !r->dead) {
+    const int rv = replica_step(r, &event, REPLICA_FROM_CALLER);
+    if (rv == RAFT_NOTLEADER) {
+        free(entry.buf.base);
+        return false;
+    }
+    if (rv != 0 && !r->dead) {
         replica_fail_stop(r, "the core refused a barrier", REPLICA_ADVICE_REPORT);
+    }
+    return true;
+}
+
+/* A new leader needs an entry of its term; a leader whose snapshot of the newest entry is damaged one more entry, since
+ * a snapshot of that is another file. */
+static void submit_barriers(struct replica *r)
+{
+    if (r->term_start_index == 0) {
+        if (!submit_barrier(r)) {
+            replica_fail_stop(r, "the core refused a barrier", REPLICA_ADVICE_REPORT);
+        }
+    } else if (r->entry_wanted && !replica_is_fenced(r)) {
+        r->entry_wanted = !(r->applied > r->snapshot.index || (wal_last(r->wal) == r->applied && submit_barrier(r)));
     }
 }
 
@@ -462,8 +482,8 @@ void replica_settle(struct replica *r)
             replica_fetch_settle(r);
             replica_install_settle(r);
         }
-        if (!r->dead && replica_leads(r) && r->term_start_index == 0) {
-            submit_barrier(r);
+        if (!r->dead && replica_leads(r)) {
+            submit_barriers(r);
         }
         if (!r->dead) {
             replica_lease_settle(r);
@@ -561,10 +581,15 @@ void replica_persisted_cb(void *ctx, uint64_t index, uint64_t term)
     replica_settle(r);
 }
 
+/* No second try: what a failed sync did not write may be gone from the system's memory, and the next one succeeds. */
 void replica_failed_cb(void *ctx, enum env_status status)
 {
-    (void)status;
-    replica_fail_stop(ctx, "writing the log failed", "check the disk, then start this node again");
+    if (status == ENV_NO_SPACE) {
+        replica_fail_stop(ctx, "writing the log failed: the disk is full", "make room, then start this node again");
+    } else {
+        replica_fail_stop(ctx, "writing the log failed: the disk reports an error",
+                          "check the disk, then start this node again");
+    }
 }
 
 /* --- Proposals ---------------------------------------------------------------------------------------------------- */

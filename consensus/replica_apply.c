@@ -53,6 +53,11 @@ static void apply_read_cb(struct wal_read *read, enum wal_status status, const s
     if (r->dead) {
         return;
     }
+    if (status == WAL_IO) {
+        replica_fail_stop(r, "a committed entry can't be read back from the log: the disk reports an error",
+                          "check the disk, then start this node again");
+        return;
+    }
     if (status != WAL_OK) {
         replica_fail_stop(r, "a committed entry can't be read back from the log",
                           "run this node again under a fresh id with an empty directory; keep this one for analysis");

@@ -194,6 +194,7 @@ struct replica {
 
     /* From node to node: replica_transfer.h. */
     struct shipping shipping;
+    bool entry_wanted; /* the snapshot of the newest entry is damaged: another one can be taken behind another entry */
     struct fetch fetch;
     struct install install;
 

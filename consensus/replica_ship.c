@@ -233,6 +233,7 @@ static void taken_cb(struct replica_snapshot_request *request, enum replica_stat
 
 static void want_snapshot(struct replica *r)
 {
+    r->entry_wanted = r->applied <= r->snapshot.index; /* else nothing would be taken: nothing has changed */
     if (!r->shipping.taking) {
         r->shipping.request = (struct replica_snapshot_request){.data = r, .cb = taken_cb};
         r->shipping.taking = replica_snapshot_take(r, &r->shipping.request) == REPLICA_OK;

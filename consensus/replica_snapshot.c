@@ -546,6 +546,21 @@ static void conclude(struct replica *r, uint64_t now_us)
     answer(&t->requests, REPLICA_OK, &r->snapshot);
 }
 
+/* A snapshot is asked for, and nothing happened since the newest one. If that was found to be damaged meanwhile a
+ * leader makes something happen; the file of another index takes its place. */
+static void answer_unchanged(struct replica *r)
+{
+    const struct snapshot_info *info = snapshot_dir_newest(r->snapshots);
+
+    if (info != NULL && info->index == r->snapshot.index && info->term == r->snapshot.term) {
+        answer(&r->take.waiting, REPLICA_OK, &r->snapshot);
+    } else if (replica_leads(r)) {
+        r->entry_wanted = true;
+    } else {
+        answer(&r->take.waiting, REPLICA_IO, NULL);
+    }
+}
+
 /* --- Turns -------------------------------------------------------------------------------------------------------- */
 
 void replica_snapshot_turn(struct replica *r)
@@ -558,7 +573,7 @@ void replica_snapshot_turn(struct replica *r)
     }
     if (t->state == TAKE_IDLE) {
         if (t->waiting != NULL && r->applied <= r->snapshot.index) {
-            answer(&t->waiting, REPLICA_OK, &r->snapshot); /* nothing happened since */
+            answer_unchanged(r);
         }
         if (is_due(r, now_us)) {
             begin(r, now_us);

@@ -25,8 +25,8 @@ part_fuzz() {
 }
 
 part_integration() {
-    # a server with bugs, for the test of what finds them
-    if [ -e "$BUILD/build.ninja" ]; then cmake --build "$BUILD" --target lockstepd_planted >/dev/null; fi
+    # a server with bugs, for the test of what finds them, and what stands between a server and its disk
+    if [ -e "$BUILD/build.ninja" ]; then cmake --build "$BUILD" --target lockstepd_planted lockstep_faults >/dev/null; fi
     python3 "$ROOT/tests/integration/run.py"
 }
 

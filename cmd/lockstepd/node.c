@@ -258,7 +258,8 @@ static int open_replica(struct node *node)
                                 .grants_off = !c->read_grants_all,
                                 .entry_bytes_max = c->entry_bytes_max,
                                 .inflight_bytes_max = c->inflight_bytes,
-                                .tail_bytes_max = c->log_tail_bytes,
+                                .tail_bytes_max =
+                                    c->log_tail_bytes > 0 ? c->log_tail_bytes : 1, /* 0 would be the default */
                                 .segment_bytes = c->wal_segment_bytes,
                                 .space_reserve_bytes = c->space_reserve_bytes,
                                 .snapshots = snapshot_config(c),

@@ -26,6 +26,8 @@ const (
 	lose
 )
 
+// The library knows further words, which this program leaves at 0: see faults.c.
+
 // Counter is an event that the preloaded library counts; a fault without a count had no effect.
 type Counter int
 
@@ -125,7 +127,7 @@ func (f *Faults) SetNoSpace(on bool) { f.set(noSpace, flag(on)) }
 // SetFail makes all writes and syncs fail with EIO.
 func (f *Faults) SetFail(on bool) { f.set(fail, flag(on)) }
 
-// FlipWrites lets the next n writes go to the disk with one bit flipped.
+// FlipWrites lets the next n writes of several blocks go to the disk with one bit flipped.
 func (f *Faults) FlipWrites(n int64) { f.set(flip, n) }
 
 // SetVolatile gives the node a disk without O_DIRECT whose unsynced writes a kill loses. It counts from the next start on.

@@ -9,9 +9,10 @@
  * node's time.
  *
  * Disk. Writes to regular files can be slow, stall, fail (EIO), be refused for lack of space, or have one bit flipped
- * on their way. With the word LOSE set, what is not yet synced lives in this process's memory alone: killing the
- * process then loses it, as a power failure loses what the disk's cache held. Renames and the sizes of files are not
- * held back. */
+ * on their way; reads can fail, and give less than was asked for. ONLY confines what fails, is refused, flipped or cut
+ * short to one kind of file. With the word LOSE set, what is not yet synced lives in this process's memory alone:
+ * killing the process then loses it, as a power failure loses what the disk's cache held, and so does a sync that
+ * fails: the next one then succeeds, as on Linux. Renames and the sizes of files are not held back. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +20,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -43,9 +45,14 @@ enum word {
     STALL,      /* writes and syncs wait until it is 0 */
     NO_SPACE,
     FAIL,      /* writes and syncs fail with EIO */
-    FLIP,      /* number of writes in which a bit is to be flipped */
+    FLIP,      /* number of writes of several blocks in which a bit is to be flipped */
     NO_DIRECT, /* the file system refuses O_DIRECT */
     LOSE,
+    ONLY,        /* enum only */
+    FAIL_WRITES, /* number of writes that are to fail with EIO */
+    FAIL_SYNCS,  /* number of syncs that are to fail with EIO, and to lose what they should have made durable */
+    FAIL_READS,  /* number of reads that are to fail with EIO */
+    SHORT_READS, /* every other read of more than a block gives a part of it */
     /* counters */
     N_CLOCK = 32, /* clock reads that were altered */
     N_DELAYED,
@@ -57,8 +64,14 @@ enum word {
     HELD_BYTES, /* now */
     WRITING,    /* writes now delayed or stalled */
     N_WRITES,
+    N_SHORT,   /* reads cut short */
+    N_DROPPED, /* held writes that a failed sync lost */
     WORDS = 64
 };
+
+/* The files that faults are confined to, by the beginning of their names. */
+enum only { ONLY_ALL, ONLY_LOG, ONLY_SNAPSHOTS, ONLY_STATE, ONLY_KINDS };
+static const char *const only_names[ONLY_KINDS] = {"", "wal-", "snapshot-", "state"};
 
 /* One held write. */
 struct held {
@@ -203,10 +216,41 @@ static void wait_while_stalled(void)
     count(WRITING, -1);
 }
 
-/* True if the call is to fail with EIO. */
-static bool is_failing(void)
+/* Is this file one of those that faults are confined to? */
+static bool is_meant(int fd)
 {
-    if (get(FAIL) == 0) {
+    char link[32], path[4096];
+    const int64_t only = get(ONLY);
+    if (only <= ONLY_ALL || only >= ONLY_KINDS) {
+        return true;
+    }
+    (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    const ssize_t n = readlink(link, path, sizeof path - 1);
+    if (n <= 0) {
+        return false;
+    }
+    path[n] = '\0';
+    const char *slash = strrchr(path, '/');
+    const char *name = slash != NULL ? slash + 1 : path;
+    return strncmp(name, only_names[only], strlen(only_names[only])) == 0;
+}
+
+/* One less of what is to happen so many times. False: it has. */
+static bool take(enum word word)
+{
+    int64_t left = get(word);
+    while (left > 0) {
+        if (__atomic_compare_exchange_n(&words[word], &left, left - 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* True if the call is to fail with EIO: always (word FAIL), or this time. */
+static bool is_failing(int fd, bool always, enum word times)
+{
+    if ((!always && get(times) <= 0) || !is_meant(fd) || (!always && !take(times))) {
         return false;
     }
     count(N_FAILED, 1);
@@ -214,16 +258,14 @@ static bool is_failing(void)
     return true;
 }
 
-static bool take_flip(void)
+/* The last block of a write may be written again by the next one, which would put it right. */
+static bool take_flip(int fd, size_t len)
 {
-    int64_t left = get(FLIP);
-    while (left > 0) {
-        if (__atomic_compare_exchange_n(&words[FLIP], &left, left - 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-            count(N_FLIPPED, 1);
-            return true;
-        }
+    if (get(FLIP) <= 0 || len < 3 * BLOCK || !is_meant(fd) || !take(FLIP)) {
+        return false;
     }
-    return false;
+    count(N_FLIPPED, 1);
+    return true;
 }
 
 static ssize_t hold(const struct stat *stat, const void *buf, size_t len, off_t offset)
@@ -244,8 +286,8 @@ static ssize_t hold(const struct stat *stat, const void *buf, size_t len, off_t 
     return (ssize_t)len;
 }
 
-/* Write out what is held of this file. */
-static int release(int fd)
+/* Write out what is held of this file, or lose it. */
+static int release(int fd, bool lose)
 {
     struct stat stat;
     int error = 0;
@@ -260,7 +302,9 @@ static int release(int fd)
             at = &h->next;
             continue;
         }
-        if (real_pwrite(fd, h->data, h->len, h->offset) != (ssize_t)h->len) {
+        if (lose) {
+            count(N_DROPPED, 1);
+        } else if (real_pwrite(fd, h->data, h->len, h->offset) != (ssize_t)h->len) {
             error = errno;
         }
         *at = h->next;
@@ -322,10 +366,10 @@ EXPORT ssize_t pwrite(int fd, const void *buf, size_t len, off_t offset)
     }
     count(N_WRITES, 1);
     wait_while_stalled();
-    if (is_failing()) {
+    if (is_failing(fd, get(FAIL) != 0, FAIL_WRITES)) {
         return -1;
     }
-    if (get(NO_SPACE) != 0 && offset + (off_t)len > (off_t)stat.st_blocks * 512) {
+    if (get(NO_SPACE) != 0 && offset + (off_t)len > (off_t)stat.st_blocks * 512 && is_meant(fd)) {
         count(N_NO_SPACE, 1);
         errno = ENOSPC;
         return -1;
@@ -333,7 +377,7 @@ EXPORT ssize_t pwrite(int fd, const void *buf, size_t len, off_t offset)
     if (get(LOSE) != 0 && (flags & O_DSYNC) == 0) {
         return hold(&stat, buf, len, offset);
     }
-    return take_flip() ? write_flipped(fd, buf, len, offset) : write_slowly(fd, buf, len, offset);
+    return take_flip(fd, len) ? write_flipped(fd, buf, len, offset) : write_slowly(fd, buf, len, offset);
 }
 
 EXPORT ssize_t pwrite64(int fd, const void *buf, size_t len, off_t offset)
@@ -341,10 +385,27 @@ EXPORT ssize_t pwrite64(int fd, const void *buf, size_t len, off_t offset)
     return pwrite(fd, buf, len, offset);
 }
 
+/* What a read of so many bytes gives: a part of them, though they are there, which a system may do at any time. With
+ * O_DIRECT it is whole blocks. */
+static size_t cut_short(int fd, size_t len)
+{
+    static unsigned calls;
+    if (get(SHORT_READS) == 0 || len <= BLOCK || !is_meant(fd) ||
+        __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED) % 2 != 0) {
+        return len;
+    }
+    count(N_SHORT, 1);
+    const bool direct = (fcntl(fd, F_GETFL) & O_DIRECT) != 0;
+    return direct ? (len / 2 + BLOCK - 1) / BLOCK * BLOCK : len / 2 + 1;
+}
+
 EXPORT ssize_t pread(int fd, void *buf, size_t len, off_t offset)
 {
     struct stat stat;
-    ssize_t n = real_pread(fd, buf, len, offset);
+    if (is_failing(fd, false, FAIL_READS)) {
+        return -1;
+    }
+    ssize_t n = real_pread(fd, buf, cut_short(fd, len), offset);
     if (n <= 0 || held_first == NULL || fstat(fd, &stat) != 0) {
         return n;
     }
@@ -371,7 +432,11 @@ static int sync_with(int fd, int (*sync)(int))
     bool regular = fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode);
     if (regular) {
         wait_while_stalled();
-        if (is_failing()) {
+        if (is_failing(fd, get(FAIL) != 0, FAIL_SYNCS)) {
+            if (get(FAIL) == 0) {
+                (void)release(fd, true);
+                errno = EIO;
+            }
             return -1;
         }
         int64_t delay_us = get(WRITE_DELAY_US);
@@ -381,7 +446,7 @@ static int sync_with(int fd, int (*sync)(int))
             sleep_us(delay_us);
             count(WRITING, -1);
         }
-        if (release(fd) != 0) {
+        if (release(fd, false) != 0) {
             return -1;
         }
     }
@@ -426,7 +491,7 @@ EXPORT int openat64(int dir, const char *path, int flags, ...)
 EXPORT int fallocate(int fd, int mode, off_t offset, off_t len)
 {
     wait_while_stalled();
-    if (get(NO_SPACE) != 0) {
+    if (get(NO_SPACE) != 0 && is_meant(fd)) {
         count(N_NO_SPACE, 1);
         errno = ENOSPC;
         return -1;
@@ -442,7 +507,7 @@ EXPORT int fallocate64(int fd, int mode, off_t offset, off_t len)
 EXPORT int fstatvfs(int fd, struct statvfs *stat)
 {
     int rc = real_fstatvfs(fd, stat);
-    if (rc == 0 && get(NO_SPACE) != 0) {
+    if (rc == 0 && get(NO_SPACE) != 0 && get(ONLY) == ONLY_ALL) {
         count(N_NO_SPACE, 1);
         stat->f_bavail = 0;
         stat->f_bfree = 0;

@@ -361,6 +361,28 @@ void sim_install_damaged(struct sim_cluster *cluster)
     require(cluster, info_of(cluster, leader).snapshots_taken >= 2, "the leader takes another snapshot");
 }
 
+/* The same while nobody writes: a snapshot of the same entry would be the same file. */
+void sim_install_damaged_idle(struct sim_cluster *cluster)
+{
+    char name[64];
+    uint64_t offset;
+
+    configure(cluster, 0);
+    sim_workload_stop(&cluster->workload);
+    sim_cluster_run(cluster, 3 * SECOND); /* keys with a lifetime expire */
+    unsigned follower = leave(cluster);
+    unsigned leader = leader_of(cluster);
+    cluster->nodes[leader].damaged = true;
+    if (!sim_disk_flip_newest(&cluster->nodes[leader].disk, "snapshot-", name, sizeof name, &offset)) {
+        require(cluster, false, "there is a snapshot to damage");
+        return;
+    }
+    sim_world_log(&cluster->world, "node %u: a bit flips in %s at %" PRIu64, leader + 1, name, offset);
+    sim_node_start(&cluster->nodes[follower]);
+    expect_installed(cluster, follower);
+    sim_workload_start(&cluster->workload);
+}
+
 static bool is_refused(const struct sim_cluster *cluster, unsigned node)
 {
     const struct replica_info info = info_of(cluster, node);

@@ -12,6 +12,7 @@ void sim_install_crash(struct sim_cluster *cluster);
 void sim_install_sender(struct sim_cluster *cluster);
 void sim_install_synced(struct sim_cluster *cluster);
 void sim_install_damaged(struct sim_cluster *cluster);
+void sim_install_damaged_idle(struct sim_cluster *cluster);
 void sim_install_full(struct sim_cluster *cluster);
 void sim_install_join(struct sim_cluster *cluster);
 

@@ -744,6 +744,7 @@ const struct sim_scenario sim_scenarios[] = {
     {"install-crash", "crashes at any point of a snapshot's transfer and installation", 3, sim_install_crash},
     {"install-synced", "the power fails right after an installation", 3, sim_install_synced},
     {"install-damaged", "the snapshot to be sent is damaged: the leader takes another one", 3, sim_install_damaged},
+    {"install-damaged-idle", "the same while nobody writes", 3, sim_install_damaged_idle},
     {"install-full", "the receiver's disk is full: it fetches the snapshot once there is room", 3, sim_install_full},
     {"install-join", "a new node joins, far behind the log", 4, sim_install_join},
     {"snapshot-restart", "all nodes restart from snapshots, again and again, and the log before them is gone", 3,
