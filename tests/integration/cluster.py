@@ -23,6 +23,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -41,7 +42,10 @@ class Timeout(AssertionError):
     """A condition did not come true in time."""
 
 
-def wait_for(condition, timeout=15.0, what=None, interval=0.02, check=None):
+PATIENCE = 60.0  # seconds: what comes true comes true long before, on any machine; only a failure takes this long
+
+
+def wait_for(condition, timeout=PATIENCE, what=None, interval=0.02, check=None):
     """Call condition() until it returns something true, and return that. Connection errors and RESP errors inside it count
     as "not yet". check(), if given, runs each round and may raise to give up early (a process that died, say)."""
     deadline = time.monotonic() + timeout
@@ -137,11 +141,17 @@ class RespError(Exception):
         return str(self).split(" ", 1)[0]
 
 
+NOT_NOW = {"CLUSTERDOWN", "TRYAGAIN"}  # not executed: the leader is changing, say. On a busy machine at any moment
+UNSETTLED = NOT_NOW | {"UNKNOWN"}      # what a change of leaders can make of a command
+REPEATABLE = {"SET", "MSET", "DEL"}    # come to the same when executed twice, if nobody else writes the key
+
+
 class Client:
     """One connection, RESP2 unless hello(3) is called. Bulk strings come back as bytes, simple strings as str, errors are
-    raised by call() and returned as values by pipeline(). Every operation ends within `timeout` seconds (OSError)."""
+    raised by call() and once() and returned as values by pipeline(). Waiting for bytes ends after `timeout` seconds
+    (OSError)."""
 
-    def __init__(self, port, host=HOST, timeout=10.0):
+    def __init__(self, port, host=HOST, timeout=30.0):
         self.socket = socket.create_connection((host, port), timeout=timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.reader = self.socket.makefile("rb", buffering=65536)
@@ -209,7 +219,7 @@ class Client:
             return RespError(data[:-2].decode("utf-8", "surrogateescape"))
         return data[4:-2] if kind == b"=" else data[:-2]
 
-    def call(self, *args):
+    def once(self, *args):
         """Send one command and return its reply; raises RespError."""
         self.send(*args)
         reply = self.read()
@@ -217,10 +227,32 @@ class Client:
             raise reply
         return reply
 
+    def call(self, *args):
+        """The same, but sends it again for as long as it is refused because the leader is changing, which may happen at any
+        moment, and after -UNKNOWN if it does no harm to execute it twice. For at most PATIENCE seconds."""
+        deadline = time.monotonic() + PATIENCE
+        again = UNSETTLED if str(args[0]).upper() in REPEATABLE else NOT_NOW
+        while True:
+            try:
+                return self.once(*args)
+            except RespError as error:
+                if error.code not in again or "was removed" in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
+
     def pipeline(self, commands):
         """Send many commands at once; returns their replies, errors among them as objects."""
         self.socket.sendall(b"".join(self.encode(*command) for command in commands))
         return [self.read() for _ in commands]
+
+    def write_all(self, commands):
+        """Pipelined SETs of different keys, each repeated until it is acknowledged."""
+        for command, reply in zip(commands, self.pipeline(commands)):
+            if isinstance(reply, RespError):
+                if reply.code not in UNSETTLED:
+                    raise reply
+                reply = self.call(*command)
+            assert reply == "OK", "%.50r: %r" % (command, reply)
 
     def hello(self, proto):
         return self.call("HELLO", proto)
@@ -247,6 +279,7 @@ class Process:
             self.popen = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=cwd, env=env,
                                           preexec_fn=_die_with_parent)
         self.paused = False
+        self.signals = threading.Lock()  # held while deciding on SIGSTOP or SIGCONT, and sending it
         _children.append(self)
 
     @property
@@ -260,7 +293,7 @@ class Process:
         """None while alive; negative: killed by that signal."""
         return self.popen.poll()
 
-    def wait(self, timeout=15.0):
+    def wait(self, timeout=PATIENCE):
         """Wait for the process to end by itself; returns its exit status."""
         status = self.popen.wait(timeout)
         self._forget()
@@ -270,12 +303,27 @@ class Process:
         self.popen.send_signal(number)
 
     def pause(self):
-        self.signal(signal.SIGSTOP)
-        self.paused = True
+        """SIGSTOP; returns once it stands still."""
+        with self.signals:
+            self.paused = True
+            self.signal(signal.SIGSTOP)
+        wait_for(lambda: not self.alive() or self.stat()[0] == "T", what="the process to stand still", interval=0.001)
 
     def resume(self):
-        self.signal(signal.SIGCONT)
-        self.paused = False
+        with self.signals:
+            self.paused = False
+            self.signal(signal.SIGCONT)
+
+    def hiccup(self, seconds):
+        """Stand still for that long, unless the process ends, or pause() comes meanwhile."""
+        with self.signals:
+            if self.paused:
+                return
+            self.signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        with self.signals:
+            if not self.paused:
+                self.signal(signal.SIGCONT)
 
     def kill(self):
         """kill -9, and wait until it is gone."""
@@ -284,7 +332,7 @@ class Process:
         self.popen.wait()
         self._forget()
 
-    def stop(self, timeout=15.0):
+    def stop(self, timeout=PATIENCE):
         """SIGTERM; returns the exit status. A process that does not end in time is killed and TimeoutExpired raised."""
         if self.alive():
             if self.paused:
@@ -300,9 +348,13 @@ class Process:
         with open("/proc/%d/statm" % self.pid) as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    def cpu_seconds(self):
+    def stat(self):
+        """/proc/PID/stat from the state on."""
         with open("/proc/%d/stat" % self.pid) as stat:
-            fields = stat.read().rpartition(")")[2].split()
+            return stat.read().rpartition(")")[2].split()
+
+    def cpu_seconds(self):
+        fields = self.stat()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def log_text(self):
@@ -314,6 +366,21 @@ class Process:
     def _forget(self):
         if self in _children:
             _children.remove(self)
+
+
+def start_hiccups(seed):
+    """From now on, while this process lives, processes started here stand still at random: one at a time, for 50 to 300 ms,
+    about once a second. A busy or virtual machine does the same to them; no test may fail by it."""
+    rng = random.Random(seed)
+
+    def run():
+        while True:
+            time.sleep(rng.uniform(0.1, 1.5))
+            children = list(_children)
+            if children:
+                rng.choice(children).hiccup(rng.uniform(0.05, 0.3))
+
+    threading.Thread(target=run, daemon=True).start()
 
 
 @atexit.register
@@ -356,7 +423,7 @@ class Node:
     def alive(self):
         return self.process is not None and self.process.alive()
 
-    def stop(self, timeout=15.0):
+    def stop(self, timeout=PATIENCE):
         self._drop_status_client()
         return self.process.stop(timeout)
 
@@ -376,16 +443,21 @@ class Node:
             self.stop()
         return self.start(flags)
 
-    def client(self, timeout=10.0):
+    def client(self, timeout=30.0):
         """A new connection, the caller's to close."""
         return Client(self.port, timeout=timeout)
 
     def call(self, *args):
-        """One command on a connection of its own."""
+        """One command on a connection of its own, as Client.call."""
         with self.client() as client:
             return client.call(*args)
 
-    def status(self, timeout=2.0):
+    def once(self, *args):
+        """One command on a connection of its own, as Client.once."""
+        with self.client() as client:
+            return client.once(*args)
+
+    def status(self, timeout=10.0):
         """LOCKSTEP STATUS as a dict; raises OSError, EOFError or RespError if the node does not answer."""
         if self._status_client is None:
             self._status_client = self.client(timeout)
@@ -400,12 +472,12 @@ class Node:
         lines = self.call("INFO", section).decode().split("\r\n")
         return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
 
-    def wait_up(self, timeout=15.0):
+    def wait_up(self, timeout=PATIENCE):
         """Until the node answers and knows a leader."""
         wait_for(lambda: self.status().get("leader"), timeout, "%r to know a leader" % self, check=self.check_alive)
         return self
 
-    def wait_applied(self, index, timeout=15.0):
+    def wait_applied(self, index, timeout=PATIENCE):
         wait_for(lambda: self.status()["applied"] >= index, timeout, "%r to apply index %d" % (self, index),
                  check=self.check_alive)
 
@@ -464,7 +536,7 @@ class Cluster:
     def live(self):
         return [node for node in self.nodes if node.alive() and not node.process.paused]
 
-    def start(self, timeout=20.0, flags=()):
+    def start(self, timeout=PATIENCE, flags=()):
         """Start every node that does not run, wait until all of them answer reads; returns the leader."""
         for node in self.nodes:
             if not node.alive():
@@ -472,12 +544,28 @@ class Cluster:
         self.wait_serving(timeout)
         return self.wait_leader(timeout, everywhere=True)
 
-    def wait_serving(self, timeout=20.0):
+    def wait_serving(self, timeout=PATIENCE):
         """Until every live node answers a linearizable read: a leader is known everywhere and has applied its log."""
         for node in self.live():
-            wait_for(lambda: node.call("DBSIZE") >= 0, timeout, "%r to answer a read" % node, check=node.check_alive)
+            wait_for(lambda node=node: node.once("DBSIZE") >= 0, timeout, "%r to answer a read" % node,
+                     check=node.check_alive)
 
     def leader(self):
+        """The leader, as soon as there is one."""
+        return self.wait_leader()
+
+    def reign(self):
+        """(leader, term), as soon as all live nodes agree. The same before and after: the leader has not changed."""
+
+        def agreed():
+            statuses = [(node, node.status()) for node in self.live()]
+            leads = [(node, status["term"]) for node, status in statuses if status["role"] == "leader"]
+            return leads[0] if len(leads) == 1 and all(
+                (status["leader"], status["term"]) == (leads[0][0].id, leads[0][1]) for _, status in statuses) else None
+
+        return wait_for(agreed, what="all live nodes to agree on the leader")
+
+    def _leader_now(self):
         """The node that says it leads, with the highest term if several do; None if none."""
         best, best_term = None, -1
         for node in self.live():
@@ -493,11 +581,11 @@ class Cluster:
         leader = self.leader()
         return [node for node in self.live() if node is not leader]
 
-    def wait_leader(self, timeout=15.0, other_than=None, everywhere=False):
+    def wait_leader(self, timeout=PATIENCE, other_than=None, everywhere=False):
         """Until a leader is known to a majority of all nodes (everywhere: to every live node); returns it."""
 
         def agreed():
-            leader = self.leader()
+            leader = self._leader_now()
             if leader is None or leader is other_than:
                 return None
             live = self.live()
@@ -507,7 +595,7 @@ class Cluster:
 
         return wait_for(agreed, timeout, "a leader%s" % (" on every node" if everywhere else ""))
 
-    def wait_converged(self, timeout=20.0):
+    def wait_converged(self, timeout=PATIENCE):
         """Until every live node has applied the same index as the leader's last; returns that index."""
 
         def converged():
@@ -526,7 +614,7 @@ class Cluster:
         for node in running:
             node.kill()
 
-    def stop(self, timeout=15.0):
+    def stop(self, timeout=PATIENCE):
         """SIGTERM to all; returns their exit statuses by id."""
         running = [node for node in self.nodes if node.alive()]
         for node in running:

@@ -6,7 +6,7 @@ import itertools
 import threading
 import time
 
-from cluster import Client, RespError
+from cluster import PATIENCE, UNSETTLED, Client, RespError, wait_for
 
 NOT_EXECUTED = {"CLUSTERDOWN", "TRYAGAIN", "MOVED", "OOM", "NOSPACE"}
 
@@ -50,14 +50,77 @@ def expect_equal(actual, expected, what):
 def expect_error(client, code, *command):
     """The command must be refused with that first word; returns the error's text."""
     try:
-        reply = client.call(*command)
+        reply = client.once(*command)
     except RespError as error:
         expect(error.code == code, "%s: expected -%s, got -%s", command[0], code, error)
         return str(error)
     raise AssertionError("%s: expected -%s, got %.100r" % (command[0], code, reply))
 
 
-def expect_refuses_start(node, *words, timeout=15.0):
+TRIES = 20
+
+# A command is held for up to an election timeout (by default 0.3 s) while no leader is known. Where less than half of that
+# passed without a success, with all that the machine took from any node, and there was no other election, a graceful
+# transfer costs nobody an error.
+CALM_S = 0.15
+
+
+def undisturbed(cluster, attempt, tries=TRIES):
+    """What attempt() gives. If it fails, but the leader changed meanwhile, it is tried again: a busy machine may take any
+    node's processor for longer than an election timeout, and what a healthy cluster does is not to be seen then."""
+    for left in reversed(range(tries)):
+        before = cluster.reign()
+        try:
+            return attempt()
+        except (AssertionError, RespError):
+            if left == 0 or cluster.reign() == before:
+                raise
+    raise AssertionError("not reached")
+
+
+def undisturbed_with(new_cluster, body, tries=5):
+    """The same for a body that takes a cluster and can't be repeated with the same one: each try gets a new one."""
+    for left in reversed(range(tries)):
+        with new_cluster() as cluster:
+            before = cluster.reign()
+            try:
+                return body(cluster)
+            except (AssertionError, RespError):
+                if left == 0 or cluster.reign() == before:
+                    raise
+    raise AssertionError("not reached")
+
+
+def settled(attempt, tries=TRIES):
+    """Calls attempt(number) until a list of replies that it gives holds none that a change of leaders can explain, and it
+    raises none; returns what it gave."""
+    for number in range(tries):
+        try:
+            replies = attempt(number)
+        except RespError as error:
+            if error.code not in UNSETTLED or number == tries - 1:
+                raise
+            continue
+        bad = [reply for reply in replies or () if isinstance(reply, RespError) and reply.code in UNSETTLED]
+        if not bad:
+            return replies
+    raise AssertionError("%d times in a row the leader was changing: %s" % (tries, bad[0]))
+
+
+def expect_same_content(cluster):
+    """All live nodes have applied the same index, and hold the same there. Only while nobody writes."""
+
+    def applied_all():
+        statuses = [node.status() for node in cluster.live()]
+        goal = max(status["last"] for status in statuses)
+        return statuses if all(status["applied"] == goal for status in statuses) else None
+
+    statuses = wait_for(applied_all, what="all live nodes to apply the same index")
+    digests = {status["id"]: status["digest"] for status in statuses}
+    expect(len(set(digests.values())) == 1, "digests at one index: %r", digests)
+
+
+def expect_refuses_start(node, *words, timeout=PATIENCE):
     """The process must end by itself, with a failure, and its log must hold every word; returns the log."""
     try:
         status = node.process.wait(timeout)
@@ -128,7 +191,7 @@ class Writer(threading.Thread):
         """False: take another connection."""
         sent = time.monotonic()
         try:
-            client.call("APPEND", self.key(token), "%d;" % token)
+            client.once("APPEND", self.key(token), "%d;" % token)
         except RespError as error:
             self.errors[error.code] = self.errors.get(error.code, 0) + 1
             (self.refused if error.code in NOT_EXECUTED else self.unknown).add(token)
@@ -186,7 +249,7 @@ class Reader(threading.Thread):
             return
         last = writer.acked[count - 1]
         try:
-            value = client.call("GET", writer.key(last)) or b""
+            value = client.once("GET", writer.key(last)) or b""
         except RespError as error:
             expect(error.code in NOT_EXECUTED or error.code == "UNKNOWN", "GET at %r: -%s", node, error)
             if leaves(error):
@@ -233,7 +296,7 @@ class Load:
                 self.waiting[1].set()
                 self.waiting = None
 
-    def resumed_after(self, instant, timeout=15.0):
+    def resumed_after(self, instant, timeout=PATIENCE):
         """Seconds from that instant (time.monotonic) to the first acknowledgement of a write sent after it."""
         event, result = threading.Event(), []
         with self.lock:
@@ -242,7 +305,7 @@ class Load:
         expect(event.wait(timeout), "no write was acknowledged within %.0f s", timeout)
         return result[0] - instant
 
-    def wait_acks(self, count, timeout=20.0):
+    def wait_acks(self, count, timeout=PATIENCE):
         """Until that many further writes are acknowledged."""
         goal = self.acks + count
         deadline = time.monotonic() + timeout
@@ -299,3 +362,20 @@ class Load:
         expect(not ghosts, "%s: refused as not executed, but executed: %.100r", writer.name, ghosts)
         acked = set(writer.acked)
         expect_equal([token for token in found if token in acked], writer.acked, "%s: order" % writer.name)
+
+
+class TimedLoad(Load):
+    """A load that remembers when each write was acknowledged."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.times = []
+
+    def note_ack(self, sent, received):
+        self.times.append(received)
+        super().note_ack(sent, received)
+
+    def longest_gap(self, begin, end):
+        """Longest time without an acknowledgement that overlaps [begin, end]."""
+        times = sorted(t for t in list(self.times) if begin - 1 <= t <= end + 1)
+        return max((b - a for a, b in zip(times, times[1:]) if b >= begin and a <= end), default=float("inf"))

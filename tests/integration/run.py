@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the integration tests: real lockstepd processes on this machine, killed, stopped, corrupted and filled.
 
-usage: run.py [--list] [-k WORD] [--rounds N] [--repeat N]
+usage: run.py [--list] [-k WORD] [--rounds N] [--repeat N] [--hiccups SEED]
 
 The server is build/lockstepd (LOCKSTEPD names another). One verdict per test; ends with "N passed, N failed".
 """
@@ -53,6 +53,8 @@ def main():
     parser.add_argument("-k", metavar="WORD", action="append", help="only tests with this word in the name (repeatable)")
     parser.add_argument("--rounds", type=int, metavar="N", help="how often tests with rounds do what they do")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run the selection this often")
+    parser.add_argument("--hiccups", type=int, metavar="SEED", help="processes stand still for up to 300 ms at random, as "
+                        "on a busy machine: tests take longer, and pass")
     args = parser.parse_args()
     tests = [(name, function) for name, function in load_tests() if not args.k or any(word in name for word in args.k)]
     if args.list:
@@ -62,6 +64,8 @@ def main():
     if not os.access(cluster.lockstepd_path(), os.X_OK):
         print("no server at %s: run ./dev build" % cluster.lockstepd_path(), file=sys.stderr)
         return 2
+    if args.hiccups is not None:
+        cluster.start_hiccups(args.hiccups)
     verdicts = []
     times = []
     for _ in range(args.repeat):

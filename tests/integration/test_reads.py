@@ -1,10 +1,11 @@
 """What reads promise, on every node and by every path, while processes stop, wake and restart."""
 
+import itertools
 import threading
 import time
 
-from cluster import Client, Cluster, RespError, wait_for
-from harness import Load, Reader, expect, expect_equal, expect_error, expect_refuses_start, test
+from cluster import NOT_NOW, PATIENCE, UNSETTLED, Cluster, RespError, wait_for
+from harness import (TRIES, Load, Reader, expect, expect_equal, expect_error, expect_refuses_start, test, undisturbed)
 
 
 def paths(node):
@@ -40,7 +41,7 @@ class _OneNode:
         self.timeout = load.timeout
 
 
-def sticky_load(cluster, writers=4, readers_per_node=2, timeout=15.0):
+def sticky_load(cluster, writers=4, readers_per_node=2, timeout=PATIENCE):
     load = Load(cluster, writers=writers, readers=0, timeout=timeout)
     load.readers = [StickyReader(load, i, node) for i, node in enumerate(cluster.nodes * readers_per_node)]
     return load
@@ -91,13 +92,24 @@ def every_path_is_linearizable(options):
                 load.wait_acks(500 * options.rounds_or(1))
                 wait_for(lambda p=path: sum(paths(node)[p] for node in cluster.nodes) > 50, what="50 reads by %s" % path,
                          check=load.check)
+                undisturbed(cluster, lambda: followers_leave_reads_to_the_leader(cluster, load))
             cluster.wait_converged()
             note = load.verify(cluster.nodes[0])
-            expect_equal([from_memory(node) for node in cluster.followers()], [0, 0], "local reads of followers")
-            if path == "confirmed":
-                expect_equal(cluster.leader().status()["local_reads"], "config", "why the lease is off")
+            if path == "confirmed":  # whoever led meanwhile
+                expect_equal([from_memory(node) for node in cluster.nodes], [0, 0, 0], "local reads without leases")
+                wait_for(lambda c=cluster: c.leader().status()["local_reads"] == "config", what="why the lease is off")
             notes.append("%s: %s" % (" ".join(flags), note))
     return "; ".join(notes)
+
+
+def followers_leave_reads_to_the_leader(cluster, load):
+    """While one leader leads the others answer nothing from memory."""
+    leader, _ = cluster.reign()
+    mine = [(reader, reader.node) for reader in load.readers if reader.node is not leader]
+    before = {node: from_memory(node) for _, node in mine}
+    goals = [(reader, reader.reads + 20) for reader, _ in mine]
+    wait_for(lambda: all(reader.reads >= goal for reader, goal in goals), what="reads at followers", check=load.check)
+    expect_equal({node: from_memory(node) for node in before}, before, "local reads of followers")
 
 
 @test
@@ -107,8 +119,7 @@ def restarted_follower_reads_nothing_old(options):
         value = b"x" * 1000
         with cluster.nodes[0].client(timeout=60.0) as client:
             for part in range(30):
-                replies = client.pipeline([("SET", "key:%d" % (part * 1000 + i), value) for i in range(1000)])
-                expect(all(reply == "OK" for reply in replies), "SET: %r", next((r for r in replies if r != "OK"), None))
+                client.write_all([("SET", "key:%d" % (part * 1000 + i), value) for i in range(1000)])
         last = "key:29999"
         reads = 0
         for _ in range(options.rounds_or(2)):
@@ -116,15 +127,17 @@ def restarted_follower_reads_nothing_old(options):
             follower.stop()
             follower.start()
             begin = time.monotonic()
-            granted = None  # for so long it goes on when the follower may read locally
-            while granted is None or time.monotonic() < granted + 0.5:
-                expect(time.monotonic() < begin + 20, "%r got no grant", follower)
+            granted = None  # when the follower may read locally: it goes on for a while
+            seen = 0
+            while granted is None or time.monotonic() < granted + 0.5 or seen < 100:
+                expect(time.monotonic() < begin + PATIENCE, "%r got no grant, or answered only %d times", follower, seen)
                 answer = get_or_none(follower, last)
                 if answer is not None:
                     expect_equal(answer, (value,), "%s at a follower that replays its log" % last)
-                    reads += 1
+                    seen += 1
                 if granted is None and may_read(follower):
                     granted = time.monotonic()
+            reads += seen
         return "%d reads" % reads
 
 
@@ -138,7 +151,7 @@ def may_read(node):
 def get_or_none(node, key):
     """(value,), or None if the node refuses or is not there yet."""
     try:
-        return (node.call("GET", key),)
+        return (node.once("GET", key),)
     except (OSError, EOFError, RespError):
         return None
 
@@ -147,7 +160,7 @@ def sleeping_leader(cluster, seconds):
     """Stops the leader under load and wakes it; every reader's client history is checked. Returns a note."""
     with sticky_load(cluster, readers_per_node=3) as load:
         load.wait_acks(300)
-        leader = cluster.leader()
+        leader = cluster.wait_leader(everywhere=True)
         leader.pause()
         slept = time.monotonic()
         cluster.wait_leader(other_than=leader)
@@ -180,35 +193,59 @@ def leader_asleep_without_leases_reads_nothing_old():
 
 @test
 def stopped_follower_holds_writes_up_once(options):
-    """SIGSTOP of a follower that holds a grant: writes stall for one grant length at most, once; then all goes on."""
+    """SIGSTOP of a follower that holds a grant: writes stall for one grant length at most, once; then all goes on.
+
+    In each round: writes go on while it stands still, once its grant is out, which is never longer than a grant's length;
+    it gets no other. That the stall lasts no longer than the grant, that there is only one, and that the throughput
+    returns, shows in times: noise of the machine makes them longer, never shorter. So each must be within its bound in
+    some rounds.
+    """
     timeout_ms = 1000
     grant = timeout_ms / 2000  # seconds
+    notes, good, wanted = [], [0, 0, 0], options.rounds_or(2)
     with Cluster(3, flags=["--election-timeout-ms", str(timeout_ms)]) as cluster:
-        notes = []
-        for _ in range(options.rounds_or(2)):
-            leader = cluster.wait_leader(everywhere=True)
-            follower = cluster.followers()[0]
-            wait_for(lambda: follower.status()["local_reads"] == "yes", what="a grant for %r" % follower)
-            with leader.client(timeout=20.0) as client:
-                def sets(until, times):
-                    while time.monotonic() < until:
-                        expect_equal(client.call("SET", "k", "v"), "OK", "SET")
-                        times.append(time.monotonic())
-                before, after = [], []
-                sets(time.monotonic() + 1.0, before)
-                follower.pause()
-                paused = time.monotonic()
-                sets(paused + 3.0, after)
+        for _ in range(TRIES):
+            stall, again, rate = undisturbed(cluster, lambda: stop_a_follower(cluster, grant))
+            notes.append("stall %.0f ms, then %.0f ms, throughput %.0f %%" % (1000 * stall, 1000 * again, 100 * rate))
+            good = [n + ok for n, ok in zip(good, (stall <= grant * 1.02 + 0.15, again <= grant / 2, rate >= 0.5))]
+            if min(good) >= wanted:
+                return "; ".join(notes)
+    raise AssertionError("stall, second stall and throughput were within bounds in %s of %d rounds: %s" % (
+        good, len(notes), "; ".join(notes)))
+
+
+def stop_a_follower(cluster, grant):
+    """Returns (longest time without a write, the second longest, throughput compared with before)."""
+    leader, _ = cluster.reign()
+    follower = next(node for node in cluster.nodes if node is not leader)
+    wait_for(lambda: follower.status()["local_reads"] == "yes", what="a grant for %r" % follower)
+
+    def grant_left():
+        return next(m for m in leader.status()["members"] if m["id"] == follower.id).get("grant_left_us", 0) / 1e6
+
+    before, after = [], []
+    with leader.client() as client:
+        def sets(until, times):
+            while time.monotonic() < until or not times:
+                expect_equal(client.once("SET", "k", "v"), "OK", "SET")
+                times.append(time.monotonic())
+        sets(time.monotonic() + 1.0, before)
+        follower.pause()
+        try:
+            paused = time.monotonic()
+            client.send("SET", "k", "held up")
+            left = grant_left()
+            expect(left <= grant * 1.021 + 0.002, "a grant is out for another %.0f ms", 1000 * left)
+            wait_for(lambda: grant_left() == 0, what="the grant of a stopped node to end", interval=0.001)
+            expect_equal(client.read(), "OK", "SET while a node stands still")
+            after.append(time.monotonic())
+            sets(paused + 3.0, after)
+            expect_equal(grant_left(), 0, "grant of a stopped node")
+        finally:
             follower.resume()
-            gaps = sorted((b - a for a, b in zip([paused] + after, after)), reverse=True)
-            expect(gaps[0] <= grant * 1.02 + 0.15, "writes stalled for %.0f ms; a grant is %.0f ms", 1000 * gaps[0],
-                   1000 * grant)
-            expect(gaps[1] <= grant / 2, "writes stalled again, for %.0f ms", 1000 * gaps[1])
-            rate = sum(t > paused + 2 for t in after) / sum(t > before[-1] - 1 for t in before)
-            expect(rate >= 0.5, "only %.0f %% of the throughput came back", 100 * rate)
-            notes.append("stall %.0f ms, then %.0f ms, throughput %.0f %%" % (1000 * gaps[0], 1000 * gaps[1], 100 * rate))
-            cluster.wait_converged()
-        return "; ".join(notes)
+    cluster.wait_converged()
+    gaps = sorted((b - a for a, b in zip([paused] + after, after)), reverse=True) + [0.0]
+    return gaps[0], gaps[1], sum(t > paused + 2 for t in after) / sum(t > before[-1] - 1 for t in before)
 
 
 # ---------------------------------------------------------------------------------------------------------- weaker modes
@@ -219,29 +256,41 @@ def session_token_carries_what_was_seen():
     """READMODE's revision, presented on another node, makes its reads at least that new; without it they are local."""
     with Cluster(3, flags=["--read-grants", "leader"]) as cluster:
         leader = cluster.leader()
-        follower = cluster.followers()[0]
+        follower = next(node for node in cluster.nodes if node is not leader)
         rounds = 200
         with leader.client() as writer, in_mode(follower, "session") as reader:
             for i in range(rounds):
-                writer.send("SET", "k", i)
-                writer.send("READMODE")
-                expect_equal(writer.read(), "OK", "SET")
-                flat = writer.read()
-                token = flat[flat.index(b"revision") + 1]
+                token = written_with_token(writer, "k%d" % i, i)
                 expect_equal(reader.call("READMODE", "session", token), "OK", "READMODE session")
-                expect_equal(reader.call("GET", "k"), b"%d" % i, "GET with a token")
+                expect_equal(reader.call("GET", "k%d" % i), b"%d" % i, "GET with a token")
                 expect(report(reader)["revision"] >= token, "the token was lowered")
             expect_equal(report(reader)["mode"], b"session", "mode")
-            cluster.wait_converged()
-            before = paths(follower)["session"]
-            for _ in range(50):
-                expect_equal(reader.call("GET", "k"), b"%d" % (rounds - 1), "GET")
-            expect_equal(paths(follower)["session"], before + 50, "reads by session mode")
-            for node in cluster.nodes:  # its own writes, wherever they went
-                with in_mode(node, "session") as client:
-                    for i in range(50):
-                        client.call("SET", "own:%d" % node.id, i)
-                        expect_equal(client.call("GET", "own:%d" % node.id), b"%d" % i, "own write at %r" % node)
+        undisturbed(cluster, lambda: session_reads_are_local(cluster, "k%d" % (rounds - 1), b"%d" % (rounds - 1)))
+        for node in cluster.nodes:  # its own writes, wherever they went
+            with in_mode(node, "session") as client:
+                for i in range(50):
+                    client.call("SET", "own:%d:%d" % (node.id, i), i)
+                    expect_equal(client.call("GET", "own:%d:%d" % (node.id, i)), b"%d" % i, "own write at %r" % node)
+
+
+def written_with_token(client, key, value):
+    """Sends READMODE right behind the SET; returns the revision that it gave, which covers the SET."""
+    while True:
+        reply, flat = client.pipeline([("SET", key, value), ("READMODE",)])
+        if reply == "OK":
+            return flat[flat.index(b"revision") + 1]
+        expect(isinstance(reply, RespError) and reply.code in UNSETTLED, "SET: %r", reply)
+
+
+def session_reads_are_local(cluster, key, value):
+    """Those of a follower, when it has applied what the session has seen."""
+    follower = cluster.followers()[0]
+    cluster.wait_converged()
+    before = paths(follower)["session"]
+    with in_mode(follower, "session") as reader:
+        for _ in range(50):
+            expect_equal(reader.call("GET", key), value, "GET")
+    expect_equal(paths(follower)["session"], before + 50, "reads by session mode")
 
 
 @test
@@ -260,46 +309,55 @@ def session_reads_wait_for_no_leader():
             client.call("READMODE", "session", 10 ** 9)
             wait_for(lambda: alone.status()["local_reads"] != "yes", what="the grant to end")
             try:
-                reply = client.call("GET", "k")
+                reply = client.once("GET", "k")
                 raise AssertionError("a revision that this node can't have gave %r" % reply)
             except RespError as error:
-                expect(error.code in ("CLUSTERDOWN", "TRYAGAIN"), "unexpected error: -%s", error)
+                expect(error.code in NOT_NOW, "unexpected error: -%s", error)
 
 
 def stale_bound(flags):
     with Cluster(3, flags=flags) as cluster:
         cluster.nodes[0].call("SET", "k", "v")
-        cluster.wait_converged()
-        leader = cluster.leader()
-        asked = cluster.followers()[0]
-        other = next(node for node in cluster.nodes if node not in (leader, asked))
-        with in_mode(asked, "stale", 500) as bounded, in_mode(asked, "stale") as unbounded:
-            with in_mode(leader, "stale", 500) as at_leader:
-                for client in (bounded, unbounded, at_leader):
-                    wait_for(lambda: client.call("GET", "k") == b"v", what="a stale read")
-            expect(paths(asked)["stale"] > 0, "no read by stale mode: %r", paths(asked))
-            leader.pause()
-            other.pause()  # so that nobody can take over
-            paused = time.monotonic()
-            def refused():
-                try:
-                    expect_equal(bounded.call("GET", "k"), b"v", "a stale read")
-                    expect(time.monotonic() < paused + 0.75, "no refusal %.0f ms after contact was lost",
-                           1000 * (time.monotonic() - paused))
-                    return False
-                except RespError as error:
-                    expect_equal(error.code, "TRYAGAIN", "the refusal")
-                    return time.monotonic()
-            # The copy was as new as the last contact: it can't be refused much before, nor accepted after the bound.
-            after = wait_for(refused, what="the bound to be exceeded", interval=0.005) - paused
-            expect(after >= 0.2, "refused %.0f ms after contact was lost, with a bound of 500 ms", 1000 * after)
-            expect_equal(unbounded.call("GET", "k"), b"v", "a stale read without a bound")
-            expect_error(bounded, "TRYAGAIN", "GET", "k")
-            expect(paths(asked)["too_stale"] > 0, "refusals are not counted: %r", paths(asked))
-            leader.resume()
-            other.resume()
-            wait_for(lambda: bounded.call("GET", "k") == b"v", what="stale reads to be answered again")
-        return "refused %.0f ms after contact was lost, bound 500 ms" % (1000 * after)
+        for _ in range(TRIES):
+            after = lose_contact(cluster)
+            if after >= 0.2:  # contact may have been lost before, when the machine was busy; not each time
+                return "refused %.0f ms after contact was lost, bound 500 ms" % (1000 * after)
+    raise AssertionError("refused %.0f ms after contact was lost, with a bound of 500 ms, in %d rounds" % (
+        1000 * after, TRIES))
+
+
+def lose_contact(cluster):
+    """One node alone: returns how long it answered reads with a bound of 500 ms, in seconds."""
+    cluster.wait_converged()
+    leader, _ = cluster.reign()
+    asked, other = [node for node in cluster.nodes if node is not leader]
+    with in_mode(asked, "stale", 500) as bounded, in_mode(asked, "stale") as unbounded:
+        with in_mode(leader, "stale", 500) as at_leader:
+            for client in (bounded, unbounded, at_leader):
+                wait_for(lambda c=client: c.once("GET", "k") == b"v", what="a stale read")
+        expect(paths(asked)["stale"] > 0, "no read by stale mode: %r", paths(asked))
+        leader.pause()
+        other.pause()  # so that nobody can take over
+        paused = time.monotonic()
+
+        def refused():
+            sent = time.monotonic()
+            try:
+                expect_equal(bounded.once("GET", "k"), b"v", "a stale read")
+                expect(sent <= paused + 0.5, "no refusal %.0f ms after contact was lost", 1000 * (sent - paused))
+                return False
+            except RespError as error:
+                expect_equal(error.code, "TRYAGAIN", "the refusal")
+                return time.monotonic()
+
+        after = wait_for(refused, what="the bound to be exceeded", interval=0.005) - paused
+        expect_equal(unbounded.once("GET", "k"), b"v", "a stale read without a bound")
+        expect_error(bounded, "TRYAGAIN", "GET", "k")
+        expect(paths(asked)["too_stale"] > 0, "refusals are not counted: %r", paths(asked))
+        leader.resume()
+        other.resume()
+        wait_for(lambda: bounded.once("GET", "k") == b"v", what="stale reads to be answered again")
+    return after
 
 
 @test
@@ -319,25 +377,34 @@ def stale_reads_stay_within_their_bound(options):
     """Under load a bounded stale read misses nothing that was acknowledged longer ago than its bound."""
     bound = 0.1
     with Cluster(3) as cluster:
-        acked = []  # (instant, number)
+        acked = []  # (instant, part, number)
         ended = threading.Event()
         failures = []
 
         def write():
-            with cluster.nodes[0].client() as client:
-                number = 0
-                while not ended.is_set():
-                    number += 1
-                    client.call("SET", "n", number)
-                    acked.append((time.monotonic(), number))
+            try:
+                with cluster.nodes[0].client() as client:
+                    part = 0  # another key after each unknown outcome: it may yet be executed
+                    for number in itertools.count(1):
+                        if ended.is_set():
+                            break
+                        try:
+                            client.once("SET", "n:%d" % part, number)
+                            acked.append((time.monotonic(), part, number))
+                        except RespError as error:
+                            expect(error.code in UNSETTLED, "SET: -%s", error)
+                            part += error.code not in NOT_NOW
+            except Exception as error:
+                failures.append(error)
 
         def read(node):
             try:
                 with in_mode(node, "stale", int(bound * 1000)) as client:
                     while not ended.is_set():
-                        floor = next((n for t, n in reversed(acked) if t < time.monotonic() - bound), 0)
+                        sent = time.monotonic()
+                        part, floor = next(((p, n) for t, p, n in reversed(acked) if t < sent - bound), (0, 0))
                         try:
-                            value = int(client.call("GET", "n") or 0)
+                            value = int(client.once("GET", "n:%d" % part) or 0)
                         except RespError as error:
                             expect_equal(error.code, "TRYAGAIN", "the refusal")
                             continue
@@ -346,13 +413,13 @@ def stale_reads_stay_within_their_bound(options):
             except Exception as error:
                 failures.append(error)
 
-        threads = [threading.Thread(target=write)] + [
-            threading.Thread(target=read, args=(node,)) for node in cluster.nodes]
+        threads = [threading.Thread(target=write, daemon=True)] + [
+            threading.Thread(target=read, args=(node,), daemon=True) for node in cluster.nodes]
         for thread in threads:
             thread.start()
         stale = lambda: sum(paths(node)["stale"] for node in cluster.nodes)  # noqa: E731
         try:
-            wait_for(lambda: (len(acked) > 500 * options.rounds_or(1) and stale() > 100) or failures, 60.0,
+            wait_for(lambda: (len(acked) > 500 * options.rounds_or(1) and stale() > 100) or failures, 2 * PATIENCE,
                      "500 writes and 100 stale reads")
         finally:
             ended.set()
@@ -419,18 +486,21 @@ def directory_of_other_timing_is_refused():
 def lone_client_sees_who_reads_and_why_not():
     """INFO and LOCKSTEP STATUS: who may read from memory, until when, and why a lease is off."""
     with Cluster(3) as cluster:
-        leader = cluster.leader()
-        follower = cluster.followers()[0]
-        wait_for(lambda: follower.status()["local_reads"] == "yes" and leader.status()["local_reads"] == "yes")
-        wait_for(lambda: sum(member.get("grant_left_us", 0) > 0 for member in leader.status()["members"]) == 2,
-                 what="two grants in the leader's status")
-        wait_for(lambda: 0 < int(follower.info("lockstep")["local_reads_left_us"]) <= 150000, what="a grant's time left")
+        def may_read():
+            leader = cluster.leader()
+            follower = cluster.followers()[0]
+            grants = [member.get("grant_left_us", 0) > 0 for member in leader.status()["members"]]
+            left = int(follower.info("lockstep")["local_reads_left_us"])
+            shown = [node.status()["local_reads"] for node in (leader, follower)]
+            return leader if shown == ["yes", "yes"] and sum(grants) == 2 and 0 < left <= 150000 else None
+
+        leader = wait_for(may_read, what="leader and follower to read from memory, and to show two grants")
         for node in cluster.nodes:
             if node is not leader:
                 node.pause()
         wait_for(lambda: leader.status()["local_reads"] != "yes", what="the lease to end")
         off = leader.info("lockstep")["local_reads_off"]
         expect(off in ("quorum", "role"), "local reads are off since: %r", off)
-        with Client(leader.port) as client:
+        with leader.client() as client:
             expect_equal(client.call("PING"), "PONG", "PING")
         return off
