@@ -160,7 +160,7 @@ static int change(const struct member_options *o)
     struct node_status status;
     struct address address;
     const time_t until = time(NULL) + (time_t)o->wait_s;
-    bool proposed = false;
+    bool proposed = false, refused = false;
 
     for (; time(NULL) <= until; nap()) {
         if (!leader_find(o, &status, &address, error)) {
@@ -179,12 +179,13 @@ static int change(const struct member_options *o)
             (void)command_send(&address, 2, transfer, text);
             continue;
         }
-        if (command_send(&address, o->n_words, o->words, text)) {
-            proposed = true;
-        } else if (proposed && text[0] == '-' && is_done(o, &status)) {
-            return EXIT_OK;
+        if (command_send(&address, o->n_words, o->words, text) || text[0] == '!') {
+            proposed = true; /* also if no answer came: then it may have been */
         } else if (!worth_another_try(text)) {
-            break;
+            if (!proposed || refused) {
+                break;
+            }
+            refused = true; /* because an earlier request did it, perhaps: one more look */
         }
     }
     fprintf(stderr, "lockstep member: %s\n", text[0] == '+' ? "proposed, but not known to be committed" : text + 1);
