@@ -119,6 +119,24 @@ func flagsOf(selected [][]*nemesis.Fault) []string {
 	return flags
 }
 
+// A slow machine needs more time for as much to happen: then load and faults go on for another round, with other faults.
+const (
+	roundsMax = 4
+	roundSeed = 7919
+)
+
+// tooLittle says what did not happen often enough for the run to say something; nothing if all did.
+func tooLittle(w *workload.Workload, r *report.Run) []string {
+	var missing []string
+	if n, least := r.History.Count().OK, int(float64(w.OKMin)*r.Seconds); n < least {
+		missing = append(missing, fmt.Sprintf("too little happened: %d operations succeeded, at least %d are wanted", n, least))
+	}
+	for _, name := range check.Unseen(r.Nemesis, effective(r)) {
+		missing = append(missing, "no fault of "+name+" had an effect")
+	}
+	return missing
+}
+
 // drive lets clients and faults act, heals, lets the clients look a last time, and waits for equal nodes.
 func drive(ctx context.Context, c *runConfig, w *workload.Workload, cluster *control.Cluster, selected [][]*nemesis.Fault,
 	r *report.Run) {
@@ -135,24 +153,39 @@ func drive(ctx context.Context, c *runConfig, w *workload.Workload, cluster *con
 		return
 	}
 	r.LoadStart = since()
-	limited, cancel := context.WithTimeout(ctx, c.length)
-	defer cancel()
+	loading, stop := context.WithCancel(ctx)
+	defer stop()
 	runner := &nemesis.Runner{Cluster: cluster, CLI: c.cli, Since: since, Log: r.Logf}
 	var wait sync.WaitGroup
 	for _, worker := range workers {
 		wait.Add(1)
 		go func(worker *workload.Worker) {
 			defer wait.Done()
-			load(ctx, limited, instance, worker, float64(c.rate)/float64(c.clients))
+			load(ctx, loading, instance, worker, float64(c.rate)/float64(c.clients))
 		}(worker)
 	}
-	runner.Run(limited, nemesis.Plan(c.seed, selected, c.length))
+	for round := 0; round < roundsMax && ctx.Err() == nil; round++ {
+		limited, cancel := context.WithTimeout(ctx, c.length)
+		runner.Run(limited, nemesis.Plan(c.seed+int64(round)*roundSeed, selected, c.length))
+		<-limited.Done()
+		cancel()
+		r.Effects = runner.Effects
+		missing := tooLittle(w, r)
+		if len(missing) == 0 {
+			break
+		}
+		r.Logf("round %d of at most %d: %s", round+1, roundsMax, strings.Join(missing, "; "))
+	}
+	stop()
 	wait.Wait()
 	r.LoadEnd = since()
-	r.Events, r.Effects = runner.Events, runner.Effects
+	r.Events = runner.Events
 	r.Problems = append(r.Problems, runner.Errors...)
 	settle(ctx, cluster, instance, workers, r)
 }
+
+// patience is for what must come to pass in the end, on any machine.
+const patience = 2 * time.Minute
 
 // settle demands that the healed cluster serves, agrees, and lets the clients do their last reads.
 func settle(ctx context.Context, cluster *control.Cluster, instance workload.Instance, workers []*workload.Worker,
@@ -164,10 +197,10 @@ func settle(ctx context.Context, cluster *control.Cluster, instance workload.Ins
 	healed := time.Now()
 	err := cluster.Heal()
 	if err == nil {
-		err = cluster.RestoreMembers(ctx, 30*time.Second)
+		err = cluster.RestoreMembers(ctx, patience)
 	}
 	if err == nil {
-		err = cluster.WaitServing(ctx, 30*time.Second)
+		err = cluster.WaitServing(ctx, patience)
 	}
 	if err != nil {
 		r.Violations = append(r.Violations, "no recovery after healing: "+err.Error())
@@ -185,22 +218,22 @@ func settle(ctx context.Context, cluster *control.Cluster, instance workload.Ins
 		}(worker)
 	}
 	wait.Wait()
-	text, err := cluster.Converged(ctx, 20*time.Second)
+	text, err := cluster.Converged(ctx, patience)
 	if err != nil {
 		r.Violations = append(r.Violations, "replicas: "+err.Error())
 	}
 	r.Logf("replicas at the end:%s", text)
 }
 
-// load steps a worker at its rate until the time is over. The operation under way is ended in peace (ctx, not limited).
-func load(ctx, limited context.Context, instance workload.Instance, worker *workload.Worker, perSecond float64) {
+// load steps a worker at its rate until `loading` is over. The operation under way is ended in peace (ctx, not loading).
+func load(ctx, loading context.Context, instance workload.Instance, worker *workload.Worker, perSecond float64) {
 	next := time.Now()
-	for limited.Err() == nil {
+	for loading.Err() == nil {
 		instance.Step(ctx, worker)
 		next = next.Add(time.Duration(worker.Rand.ExpFloat64() / perSecond * float64(time.Second)))
 		if wait := time.Until(next); wait > 0 {
 			select {
-			case <-limited.Done():
+			case <-loading.Done():
 			case <-time.After(wait):
 			}
 		} else if wait < -100*time.Millisecond {
@@ -220,13 +253,7 @@ func judge(w *workload.Workload, r *report.Run) {
 	if n := atomic.LoadInt64(&r.Unexpected); n > 0 {
 		r.Violations = append(r.Violations, fmt.Sprintf("%d replies with an unexpected error; see the history", n))
 	}
-	if least := int(float64(w.OKMin) * r.Seconds); r.Counts.OK < least {
-		r.Problems = append(r.Problems, fmt.Sprintf("too little happened: %d operations succeeded, at least %d are wanted",
-			r.Counts.OK, least))
-	}
-	for _, name := range check.Unseen(r.Nemesis, effective(r)) {
-		r.Problems = append(r.Problems, "no fault of "+name+" had an effect")
-	}
+	r.Problems = append(r.Problems, tooLittle(w, r)...)
 	r.Conclude()
 }
 

@@ -96,7 +96,7 @@ func (c *Cluster) Start(ctx context.Context) error {
 			return err
 		}
 	}
-	return c.WaitServing(ctx, 30*time.Second)
+	return c.WaitServing(ctx, 2*time.Minute)
 }
 
 // WaitServing waits until every node answers a linearizable read.

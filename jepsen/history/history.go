@@ -78,6 +78,8 @@ func (c Counts) Total() int { return c.OK + c.Fail + c.Info }
 // Count operations by outcome.
 func (h *History) Count() Counts {
 	var c Counts
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	for i := range h.Ops {
 		switch h.Ops[i].Outcome {
 		case OK:

@@ -23,7 +23,7 @@ type Workload struct {
 	Name, About string
 	Needs       []string // commands; without them the workload is left out
 	LeftOut     string   // a reason besides missing commands
-	OKMin       int      // successful operations per second below which a run says too little
+	OKMin       int      // successful operations, per second of a round, below which a run says too little
 	New         func(seed int64) Instance
 }
 
