@@ -31,7 +31,7 @@ def expect_stops(node, *words):
 def acknowledged(node, *command):
     """Was this command answered without an error? A lost connection or -UNKNOWN promise nothing."""
     try:
-        node.call(*command)
+        node.once(*command)
         return True
     except (OSError, EOFError, RespError):
         return False
