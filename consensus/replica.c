@@ -8,7 +8,9 @@
  * 2. Persisted means this entry. The WAL reports the highest (index, term) whose written bytes are still what the log
  *    holds (wal.h); replica_persisted_cb() checks the term again and never reports an index twice (`stored`).
  * 3. Configuration entries. A received AppendEntries is split so that a RAFT_CHANGE is the first entry handed to the
- *    core (replica_recv.c); RAFT_CONFIGURATION is fed when a change commits (replica_apply.c).
+ *    core (replica_recv.c); RAFT_CONFIGURATION is fed when a change commits (replica_apply.c). The core does not
+ *    let a server stand that its newest configuration gives no vote: it gets such a change when that is committed
+ *    (replica_send.c).
  * 4. Sole voter. A sole voter of its newest configuration durably sets term + 1 with a vote for itself before
  * RAFT_START, so that a crash can't yield two logs of one term; it never gets RAFT_TIMEOUT as a follower.
  * 5. Barrier. If an update makes us leader and no entry of our term is in the log, settle() submits RAFT_BARRIER.
@@ -392,6 +394,9 @@ static bool handle_update(struct replica *r, const struct raft_update *update, e
         replica_send_core(r, &update->messages.batch[i]);
     }
     assert(r->core.commit_index >= r->commit);
+    if (leads && r->core.commit_index > r->commit) {
+        replica_send_withheld(r);
+    }
     r->commit = r->core.commit_index;
     r->role_seen = r->core.state;
     r->term_seen = r->core.current_term;

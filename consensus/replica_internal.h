@@ -50,7 +50,8 @@ struct replica_peer {
     bool connected;
     uint64_t connection; /* newest incoming connection; frames of older ones are dropped */
 
-    /* Entries [want_next, want_last] are to be sent in order; empty when next > last. */
+    /* Entries [want_next, want_last] are to be sent in order; empty when next > last. Not empty between two
+     * events only while a read is under way, or a change is withheld (replica_send.c). */
     uint64_t want_next, want_last;
     struct wal_read read; /* of entries that have left memory */
     bool reading;
@@ -381,6 +382,8 @@ void replica_snapshot_info(const struct replica *r, struct replica_info *info);
 /* An empty APPEND right now, after an entry that the peer has received. */
 void replica_send_heartbeat(struct replica *r, struct replica_peer *peer, uint64_t prev_index);
 void replica_send_core(struct replica *r, const struct raft_message *message);
+/* The commit index has grown: send what had to wait for that. */
+void replica_send_withheld(struct replica *r);
 bool replica_send(struct replica *r, struct replica_peer *peer, const struct message *message);
 /* ... followed by the message's data, which is padded. */
 bool replica_send_data(struct replica *r, struct replica_peer *peer, const struct message *message, const void *data,

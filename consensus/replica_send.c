@@ -3,7 +3,11 @@
  *
  * Per peer there is one range of entries still to be sent. The core's messages to a peer in pipeline mode are
  * contiguous, so each extends the range; a message that does not continue it (the core rewound after a rejection)
- * replaces it. A dropped frame empties the range: the core learns of the gap from the follower's next rejection. */
+ * replaces it. A dropped frame empties the range: the core learns of the gap from the follower's next rejection.
+ *
+ * A voter that a change deprives of its vote gets the change only once it is committed. With the change in its log it
+ * could not stand any more, and would refuse all that have not got it: if it were the only one left with it, there
+ * would be no leader, though all are up. (Thesis 4.2.2 has such a server stand; the core doesn't.) */
 #include <assert.h>
 #include <string.h>
 
@@ -124,6 +128,26 @@ static bool wants(const struct replica_peer *peer)
     return peer->want_next <= peer->want_last;
 }
 
+static bool is_voter_of(const struct raft_configuration *conf, uint64_t id)
+{
+    for (unsigned i = 0; i < conf->n; i++) {
+        if (conf->servers[i].id == id) {
+            return conf->servers[i].role == RAFT_VOTER;
+        }
+    }
+    return false;
+}
+
+/* The last entry that the peer may have now. */
+static uint64_t sendable_last(const struct replica *r, const struct replica_peer *peer)
+{
+    const uint64_t change = r->core.configuration_uncommitted_index;
+    const bool withheld = change > r->core.commit_index && !peer->voter && change <= peer->want_last &&
+                          is_voter_of(&r->core.configuration_committed, peer->id);
+
+    return withheld && !PLANT(PLANT_SEND_DEMOTION) ? change - 1 : peer->want_last;
+}
+
 static void read_cb(struct wal_read *read, enum wal_status status, const struct wal_entry *entries, unsigned n)
 {
     struct replica_peer *peer = read->data;
@@ -142,9 +166,10 @@ static void read_cb(struct wal_read *read, enum wal_status status, const struct 
         replica_peer_forget(peer);
         return;
     }
-    if (n > 0 && wants(peer) && entries[0].index == peer->want_next && peer->want_next >= r->log_start) {
+    const uint64_t last = sendable_last(r, peer);
+    if (n > 0 && peer->want_next <= last && entries[0].index == peer->want_next && peer->want_next >= r->log_start) {
         unsigned k = 0;
-        for (; k < n && k < MESSAGE_ENTRIES_MAX && entries[k].index <= peer->want_last; k++) {
+        for (; k < n && k < MESSAGE_ENTRIES_MAX && entries[k].index <= last; k++) {
             r->entries[k] = (struct message_entry){entries[k].term, (uint8_t)entries[k].type, (uint32_t)entries[k].len,
                                                    entries[k].data};
         }
@@ -159,11 +184,12 @@ static void read_cb(struct wal_read *read, enum wal_status status, const struct 
     pump(r, peer);
 }
 
-/* Start reading what has left memory. */
-static void pump_from_disk(struct replica *r, struct replica_peer *peer)
+/* Start reading what has left memory, up to `last` at most. */
+static void pump_from_disk(struct replica *r, struct replica_peer *peer, uint64_t last)
 {
     const uint64_t first_in_memory = log_tail_first(&r->tail);
-    const uint64_t last = peer->want_last < first_in_memory ? peer->want_last : first_in_memory - 1;
+
+    last = last < first_in_memory ? last : first_in_memory - 1;
 
     peer->read.data = peer;
     peer->read.cb = read_cb;
@@ -181,10 +207,10 @@ static void pump(struct replica *r, struct replica_peer *peer)
         replica_peer_forget(peer); /* dropped meanwhile: the core asks for a snapshot next time */
         return;
     }
-    while (wants(peer)) {
+    for (uint64_t last = sendable_last(r, peer); peer->want_next <= last;) {
         size_t bytes = 0;
         unsigned n = 0;
-        for (uint64_t i = peer->want_next; i <= peer->want_last && n < MESSAGE_ENTRIES_MAX; i++, n++) {
+        for (uint64_t i = peer->want_next; i <= last && n < MESSAGE_ENTRIES_MAX; i++, n++) {
             const struct log_tail_entry *e = log_tail_at(&r->tail, i);
             if (e == NULL || (n > 0 && bytes + e->len > MESSAGE_APPEND_BYTES)) {
                 break;
@@ -193,7 +219,7 @@ static void pump(struct replica *r, struct replica_peer *peer)
             bytes += e->len;
         }
         if (n == 0) {
-            pump_from_disk(r, peer);
+            pump_from_disk(r, peer, last);
             return;
         }
         if (!send_append(r, peer, peer->want_next - 1, r->entries, n)) {
@@ -216,24 +242,36 @@ static void send_entries(struct replica *r, struct replica_peer *peer, const str
 {
     const uint64_t prev = args->prev_log_index;
     const uint64_t now_us = r->env->ops->now_us(r->env);
+    const bool nothing_new = args->n_entries == 0 || under_way(r, peer, prev + args->n_entries, now_us);
 
-    if (args->n_entries == 0 || under_way(r, peer, prev + args->n_entries, now_us)) {
-        /* While data flows it serves as heartbeat; and at the limit of entries in flight the core sends an empty
-         * message at each proposal: one every half heartbeat is enough. */
-        const bool recent = now_us < peer->sent_us + (uint64_t)r->config.heartbeat_ms * 500;
-        if (!peer->reading && !(recent && peer->echo_stamp != 0)) {
-            (void)send_append(r, peer, prev, NULL, 0);
-        }
-        return;
-    }
-    if (wants(peer) && prev == peer->want_last) {
+    if (!nothing_new && wants(peer) && prev == peer->want_last) {
         peer->want_last += args->n_entries;
-    } else {
+    } else if (!nothing_new) {
         peer->want_next = prev + 1;
         peer->want_last = prev + args->n_entries;
     }
-    if (!peer->reading) {
+    if (peer->reading) {
+        return;
+    }
+    if (!nothing_new && peer->want_next <= sendable_last(r, peer)) {
         pump(r, peer);
+        return;
+    }
+    /* While data flows it serves as heartbeat; and at the limit of entries in flight the core sends an empty message at
+     * each proposal: one every half heartbeat is enough. */
+    if (now_us >= peer->sent_us + (uint64_t)r->config.heartbeat_ms * 500 || peer->echo_stamp == 0) {
+        replica_send_heartbeat(r, peer, wants(peer) ? peer->want_next - 1 : prev);
+    }
+}
+
+void replica_send_withheld(struct replica *r)
+{
+    for (unsigned i = 0; i < r->n_peers; i++) {
+        struct replica_peer *peer = &r->peers[i];
+
+        if (peer->id != 0 && wants(peer) && !peer->reading) {
+            pump(r, peer);
+        }
     }
 }
 

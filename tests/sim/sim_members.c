@@ -387,6 +387,28 @@ void sim_member_grants(struct sim_cluster *cluster)
     }
 }
 
+/* The leader of two voters dies before the change that makes it the only one is on its disk. The other would refuse to
+ * elect it if it held that change, and could not stand by it. */
+void sim_member_sole(struct sim_cluster *cluster)
+{
+    for (unsigned round = 0; round < 4 && !cluster->world.violated; round++) {
+        const unsigned leader = leader_of(cluster);
+        struct sim_node *node = &cluster->nodes[leader];
+
+        node->disk.slow_factor = 30000; /* a write is running, and what comes now waits behind it */
+        sim_cluster_run(cluster, 100 * MS);
+        if (change(cluster, REPLICA_DEMOTE, 1 - leader) != REPLICA_OK) {
+            sim_world_violation(&cluster->world, "membership", "the leader takes the demotion of the other voter");
+        }
+        sim_cluster_run(cluster, 100 * MS);
+        node->disk.slow_factor = 1;
+        sim_node_crash(node);
+        sim_cluster_run(cluster, 200 * MS);
+        sim_node_start(node);
+        expect_write(cluster, "the one with the change, or both without it, elect a leader");
+    }
+}
+
 void sim_member_one(struct sim_cluster *cluster)
 {
     for (unsigned node = 1; node < 3 && !cluster->world.violated; node++) {

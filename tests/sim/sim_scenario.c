@@ -736,6 +736,7 @@ const struct sim_scenario sim_scenarios[] = {
     {"member-rollback", "a change is rolled back, not the committed one before it", 7, sim_member_rollback},
     {"member-two", "changes are proposed one right after the other, while the leader is cut off", 8, sim_member_two},
     {"member-grants", "a lone voter restarts while a learner holds its grant", 2, sim_member_grants},
+    {"member-sole", "the leader of two dies before the demotion of the other is on its disk", 2, sim_member_sole},
     {"member-one", "from one node to three and back", 3, sim_member_one},
     {"install", "a follower was away for longer than the log reaches back: it gets a snapshot", 3, sim_install_plain},
     {"install-resume", "links break during a snapshot's transfer: it goes on where it was", 3, sim_install_resume},
