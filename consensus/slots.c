@@ -277,11 +277,12 @@ enum slots_status slots_open(struct env *env, struct slots **out, struct slots_s
 {
     static _Thread_local char text[400];
     *error = text;
-    snprintf(text, sizeof text, "can't read or write %s", SLOTS_NAME);
+    snprintf(text, sizeof text, "out of memory");
     struct slots *slots = slots_new(env);
     if (slots == NULL) {
         return SLOTS_NO_MEMORY;
     }
+    snprintf(text, sizeof text, "can't read or write %s. check the disk, then start this node again", SLOTS_NAME);
     struct slot pair[2];
     uint64_t size;
     enum slots_status status = status_of(env->ops->open(env, SLOTS_NAME, &slots->file, &size));
