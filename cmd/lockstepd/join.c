@@ -1,16 +1,16 @@
 #include "cmd/lockstepd/join.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "cmd/lockstepd/small_file.h"
 
 static const char file_name[] = "joined";
 static const char request[] = "*2\r\n$8\r\nLOCKSTEP\r\n$4\r\nJOIN\r\n";
@@ -131,52 +131,16 @@ static bool ask(const char *address, char text[JOIN_TEXT_MAX], char *error)
 /* --- The file --------------------------------------------------------------------------------------------------------
  */
 
-static bool read_file(const char *path, char text[JOIN_TEXT_MAX])
-{
-    FILE *file = fopen(path, "re");
-
-    if (file == NULL) {
-        return false;
-    }
-    const size_t n = fread(text, 1, JOIN_TEXT_MAX - 1, file);
-    text[n] = '\0';
-    (void)fclose(file);
-    return true;
-}
-
-static bool write_file(const struct config *config, const char *path, const char *text, char *error)
-{
-    char fresh[4200];
-
-    (void)mkdir(config->dir, 0700);
-    (void)snprintf(fresh, sizeof fresh, "%s.new", path);
-    const int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    const bool ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text) && fsync(fd) == 0;
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-    if (!ok || rename(fresh, path) != 0) {
-        (void)snprintf(error, CONFIG_ERROR_MAX, "join: can't write %.400s: %s", path, strerror(errno));
-        return false;
-    }
-    const int dir = open(config->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir >= 0) {
-        (void)fsync(dir);
-        (void)close(dir);
-    }
-    return true;
-}
-
 bool join_prepare(struct config *config, unsigned patience_s, char *error)
 {
-    char path[4100], text[JOIN_TEXT_MAX];
+    char text[JOIN_TEXT_MAX];
     const time_t until = time(NULL) + (time_t)patience_s;
     const struct timespec nap = {0, 300000000};
 
-    (void)snprintf(path, sizeof path, "%s/%s", config->dir, file_name);
-    if (read_file(path, text)) {
+    if (small_file_read(config->dir, file_name, text, sizeof text)) {
         if (!join_parse(text, config)) {
-            (void)snprintf(error, CONFIG_ERROR_MAX, "%.400s is damaged: remove it and start with --join", path);
+            (void)snprintf(error, CONFIG_ERROR_MAX, "%.400s/%s is damaged: remove it and start with --join",
+                           config->dir, file_name);
             return false;
         }
         return true;
@@ -197,5 +161,10 @@ bool join_prepare(struct config *config, unsigned patience_s, char *error)
                        config->join);
         return false;
     }
-    return write_file(config, path, text, error);
+    if (!small_file_write(config->dir, file_name, text)) {
+        (void)snprintf(error, CONFIG_ERROR_MAX, "join: can't write %.400s/%s: %s", config->dir, file_name,
+                       strerror(errno));
+        return false;
+    }
+    return true;
 }

@@ -33,6 +33,7 @@ struct node {
     struct fsm_snapshot fsm_snapshot;
     struct replica_fsm_snapshots fsm_snapshots;
     struct replica *replica;
+    struct known_nodes *known;
     struct node_links *links;
     struct server *server;
     uv_prepare_t turn_end;
@@ -327,12 +328,29 @@ static int open_executor(struct node *node)
     return 0;
 }
 
+static int open_known(struct node *node)
+{
+    char error[KNOWN_NODES_ERROR_MAX];
+
+    switch (known_nodes_open(&node->known, node->config->dir, node->cluster, error)) {
+    case KNOWN_NODES_OK:
+        return 0;
+    case KNOWN_NODES_DAMAGED:
+        node_log(node, 0, "%s", error);
+        return NODE_CORRUPT;
+    default:
+        node_log(node, 0, "%s", error);
+        return NODE_IO;
+    }
+}
+
 static int open_links(struct node *node)
 {
     const char *error = NULL;
     const struct node_links_config lc = {.loop = node->loop,
                                          .config = node->config,
                                          .cluster = node->cluster,
+                                         .known = node->known,
                                          .replica = node->replica,
                                          .executor = node->executor,
                                          .env = node->env,
@@ -414,6 +432,9 @@ int node_start(uv_loop_t *loop, struct config *config, const struct node_session
     }
     if (rc == 0) {
         rc = open_replica(node);
+    }
+    if (rc == 0) {
+        rc = open_known(node);
     }
     if (rc == 0) {
         rc = open_links(node);
@@ -508,6 +529,7 @@ void node_free(struct node *node)
     if (node->links != NULL) {
         node_links_free(node->links);
     }
+    known_nodes_free(node->known);
     loop_watch_fini(&node->watch);
     free(node);
 }

@@ -1,6 +1,7 @@
 #include "cmd/lockstepd/node_links.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,15 +31,9 @@ static const char hello_magic[8] = "LOCKSTEP";
 /* A frame holds one APPEND of one largest entry, or one forwarded command of that size. */
 #define FRAME_BYTES_MIN (80u * 1024 * 1024)
 
-struct known_peer {
-    uint64_t id, incarnation;
-};
-
 struct node_links {
     struct node_links_config config;
     struct peers *peers;
-    struct known_peer known[2 * REPLICA_SERVERS_MAX]; /* incarnations seen in this run */
-    unsigned n_known;
     struct linked {
         uint64_t id;
         uint64_t until_ms;             /* a removed one, whose commands are still taken: until then; 0: a member */
@@ -185,18 +180,30 @@ static void note_stranger(struct node_links *l, uint64_t id, const char *host, u
     }
 }
 
-/* A node that comes back with another incarnation has lost its data: its votes and its log are not what it promised. */
-static bool incarnation_is_known(struct node_links *l, uint64_t id, uint64_t incarnation)
+static bool is_needed_cb(void *ctx, uint64_t id)
 {
-    for (unsigned i = 0; i < l->n_known; i++) {
-        if (l->known[i].id == id) {
-            return l->known[i].incarnation == incarnation;
-        }
+    return is_member(ctx, id) || may_be_member(ctx, id);
+}
+
+/* A node that comes back with another incarnation has lost its data: its votes and its log are not what it promised.
+ * NULL: it has not. */
+static const char *judge_disk(struct node_links *l, uint64_t id, uint64_t incarnation)
+{
+    switch (known_nodes_meet(l->config.known, id, incarnation, is_needed_cb, l)) {
+    case KNOWN_NODES_OK:
+        return NULL;
+    case KNOWN_NODES_OTHER:
+        return "its data directory is not the one it had: a node that lost its data is removed, and joins under a "
+               "fresh "
+               "id with an empty directory";
+    case KNOWN_NODES_NO_MEMORY:
+        return "this node has met too many others";
+    case KNOWN_NODES_IO:
+    default:
+        (void)snprintf(l->why, sizeof l->why, "it is new here, and that can't be noted in the data directory: %s",
+                       strerror(errno));
+        return l->why;
     }
-    if (l->n_known < sizeof l->known / sizeof l->known[0]) {
-        l->known[l->n_known++] = (struct known_peer){id, incarnation};
-    }
-    return true;
 }
 
 static uint64_t judge_cb(void *ctx, uint64_t expected_id, const void *hello, size_t len, const char **why)
@@ -244,8 +251,8 @@ static uint64_t judge_cb(void *ctx, uint64_t expected_id, const void *hello, siz
         *why = l->why;
     } else if (memchr(h.address, 0, sizeof h.address) == NULL || h.peer_port > 65535) {
         *why = "its address is malformed";
-    } else if (!incarnation_is_known(l, h.id, h.incarnation)) {
-        *why = "its data directory is not the one it had: a node that lost its data must join under a fresh id";
+    } else {
+        *why = judge_disk(l, h.id, h.incarnation);
     }
     if (*why == NULL) {
         replica_peer_supports(l->config.replica, h.id, h.feature_level);
@@ -365,12 +372,6 @@ static void drop_link(struct node_links *l, unsigned i)
     peers_remove(l->peers, id);
     replica_peer_state(l->config.replica, id, false);
     executor_peer_state(l->config.executor, id, false);
-    for (unsigned k = 0; k < l->n_known; k++) {
-        if (l->known[k].id == id) {
-            l->known[k] = l->known[--l->n_known];
-            break;
-        }
-    }
 }
 
 /* Removed servers lose their links, but not at once: their clients' commands are still answered. A link to somebody

@@ -6,6 +6,7 @@
 
 #include "cmd/lockstepd/config.h"
 #include "cmd/lockstepd/executor.h"
+#include "cmd/lockstepd/known_nodes.h"
 #include "net/peer.h"
 
 struct node_links;
@@ -13,7 +14,8 @@ struct node_links;
 struct node_links_config {
     uv_loop_t *loop;
     const struct config *config;
-    const uint8_t *cluster; /* 16 bytes, borrowed */
+    const uint8_t *cluster;    /* 16 bytes, borrowed */
+    struct known_nodes *known; /* borrowed */
     struct replica *replica;
     struct executor *executor;
     struct env *env;

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -136,6 +137,32 @@ def refused_after(node):
     with node.client() as client:
         expect_error(client, "CLUSTERDOWN", "SET", "k", "v")
     return time.monotonic() - started
+
+
+@test
+def lost_disk_is_noticed():
+    """A node that lost its disk comes back under its id, after all were restarted, to one that lacks an acknowledged write.
+    It must not count: nobody leads, and nothing is lost."""
+    with Cluster(3) as cluster:
+        leader = cluster.wait_leader()
+        lost, behind = cluster.followers()
+        behind.kill()
+        with leader.client() as client:
+            expect(client.call("SET", "k", "acknowledged") in ("OK", b"OK"), "a write to two of three")
+        lost.kill()
+        leader.kill()
+        shutil.rmtree(lost.dir)
+        lost.start()
+        behind.start()
+        wait_for(lambda: "not the one it had" in behind.log_text(), what="%r to refuse the new disk" % behind)
+        wait_for(lambda: "not the one it had" in lost.log_text(), what="%r to be told" % lost)
+        with behind.client() as client:
+            expect_error(client, "CLUSTERDOWN", "GET", "k")
+        leader.start()
+        cluster.wait_leader()
+        with behind.client() as client:
+            expect(client.call("GET", "k") in ("acknowledged", b"acknowledged"), "the write is still there")
+        member(cluster, "remove", lost.id)  # as the refusal advises
 
 
 @test
