@@ -24,6 +24,7 @@ enum plant {
     PLANT_SEND_DEMOTION,        /* a voter gets its demotion before that is committed */
     PLANT_PRE_VOTE_TERM,        /* a refused pre-vote does not tell the candidate the voter's term */
     PLANT_INSTALL_UNSYNCED,     /* a snapshot from another node is installed before it is on stable storage */
+    PLANT_PRUNE_OPEN,           /* a snapshot counts as unused while a read of it is still in flight */
     PLANT_SKIP_CHECKSUM,        /* bytes of the log and of snapshots are taken as they come from the disk */
     PLANT_NO_QUARANTINE,        /* a replica whose content differs goes on as before */
     PLANT_FEATURE_LEVEL         /* the feature level is raised although not all nodes understand it */

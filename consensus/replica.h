@@ -296,7 +296,7 @@ bool replica_snapshot_is_taken(const struct replica *replica); /* one is under w
 void replica_snapshot_configure(struct replica *replica, const struct replica_snapshot_config *config);
 
 /* The snapshots in the data directory (consensus/snapshot.h), NULL if the state machine has none. Borrowed; a reader of
- * one holds it: snapshot_dir_hold. */
+ * one holds it for as long as it has it open: snapshot_dir_hold. */
 struct snapshot_dir *replica_snapshots(struct replica *replica);
 
 struct replica_loading_info {

@@ -109,7 +109,6 @@ static void stop(struct replica *r, bool keep)
     if (f->receiver != NULL) {
         snapshot_receiver_close(f->receiver, keep);
         f->receiver = NULL;
-        f->not_before_us = now_of(r) + timeout_us(r); /* it may still be removing a file of the same name */
     }
     f->phase = FETCH_IDLE;
     arm(r);
@@ -158,9 +157,10 @@ static void done_cb(void *ctx, enum snapshot_status status, const char *error, c
         replica_fail_stop(r, "out of memory", "give this node more memory");
         return;
     }
-    snapshot_receiver_close(f->receiver, false);
+    struct snapshot_receiver *receiver = f->receiver;
     f->receiver = NULL;
     install(r);
+    snapshot_receiver_close(receiver, false); /* not before: it keeps the file from being pruned */
 }
 
 /* --- Pulling ------------------------------------------------------------------------------------------------------ */
@@ -312,9 +312,6 @@ static void begin(struct replica *r, const struct replica_peer *peer, const stru
     const struct snapshot_receiver_events events = {.opened = opened_cb, .ready = ready_cb, .done = done_cb, .ctx = r};
 
     assert(f->phase == FETCH_IDLE);
-    if (now_of(r) < f->not_before_us) {
-        return; /* the leader offers it again */
-    }
     f->file = (struct message_file){.index = meta->index, .term = meta->term};
     memcpy(f->file.id, meta->file_id, sizeof f->file.id);
     f->peer = peer->id;
@@ -329,8 +326,10 @@ static void begin(struct replica *r, const struct replica_peer *peer, const stru
         install(r);
         return;
     }
-    if (snapshot_receiver_open(r->env, offer->header, offer->header_len, &events, &f->receiver) != SNAPSHOT_OK) {
-        return; /* out of memory: the leader offers it again */
+    const struct snapshot_receiver_config config = {
+        .env = r->env, .dir = r->snapshots, .header = offer->header, .header_len = offer->header_len};
+    if (snapshot_receiver_open(&config, &events, &f->receiver) != SNAPSHOT_OK) {
+        return; /* out of memory, or a file of that name is being removed: the leader offers it again */
     }
     f->phase = FETCH_OPENING;
     replica_log(r, 2, "the log is too far behind: fetching the snapshot of index %llu (%llu bytes) from node %llu",

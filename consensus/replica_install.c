@@ -230,6 +230,7 @@ void replica_install_begin(struct replica *r, uint64_t index, uint64_t term)
     struct install *in = &r->install;
     const struct replica_load_config config = {.env = r->env,
                                                .fsm = r->config.fsm->snapshots,
+                                               .snapshots = r->snapshots,
                                                .index = index,
                                                .term = term,
                                                .off_loop = true,
@@ -239,9 +240,10 @@ void replica_install_begin(struct replica *r, uint64_t index, uint64_t term)
     assert(in->index == 0);
     in->index = index;
     in->term = term;
-    if (replica_load_open(&config, &in->load) != SNAPSHOT_OK) {
+    const enum snapshot_status status = replica_load_open(&config, &in->load);
+    if (status != SNAPSHOT_OK) {
         in->load = NULL;
-        replica_log(r, 0, "out of memory: a snapshot can't be loaded");
+        replica_log(r, 0, "a snapshot can't be loaded: %s", snapshot_status_text(status));
         end(r, MESSAGE_REFUSED_CONTENT, false);
     }
 }

@@ -275,7 +275,8 @@ enum snapshot_status replica_load_open(const struct replica_load_config *config,
     }
     struct snapshot_reader_events own = events;
     own.ctx = load;
-    const enum snapshot_status status = snapshot_reader_open(config->env, load->name, &own, &load->reader);
+    const enum snapshot_status status =
+        snapshot_reader_open(config->env, config->snapshots, load->name, &own, &load->reader);
     if (status != SNAPSHOT_OK) {
         config->env->ops->timer_fini(config->env, &load->timer);
         free(load);

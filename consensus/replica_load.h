@@ -17,7 +17,8 @@ struct replica_load_result {
 struct replica_load_config {
     struct env *env;
     const struct replica_fsm_snapshots *fsm;
-    uint64_t index, term; /* of the file */
+    struct snapshot_dir *snapshots; /* where the file is listed, which is kept until it is closed */
+    uint64_t index, term;           /* of the file */
     /* True: nothing takes long on the loop, all of the state machine's work goes through ENV_DISK_WORK; for a node that
      * serves. False: bounded slices of it run on the loop, beside decompression on another thread: faster. */
     bool off_loop;
@@ -28,7 +29,7 @@ struct replica_load_config {
     void *ctx;
 };
 
-/* SNAPSHOT_NO_MEMORY: nothing was opened. */
+/* SNAPSHOT_NO_MEMORY, _NOT_FOUND: nothing was opened. */
 enum snapshot_status replica_load_open(const struct replica_load_config *config, struct replica_load **load)
     __attribute__((warn_unused_result));
 /* At any time, also inside `done`; what was not given away is aborted. NULL is fine. */

@@ -143,6 +143,7 @@ static enum replica_status begin(struct replica *r, const char **error)
     }
     const struct replica_load_config config = {.env = r->env,
                                                .fsm = r->config.fsm->snapshots,
+                                               .snapshots = r->snapshots,
                                                .index = info->index,
                                                .term = info->term,
                                                .done = done_cb,
@@ -150,8 +151,12 @@ static enum replica_status begin(struct replica *r, const char **error)
     replica_log(r, 2, "loading the snapshot at entry %llu, %llu bytes", (unsigned long long)info->index,
                 (unsigned long long)info->file_bytes);
     r->load_told_us = r->env->ops->now_us(r->env);
-    if (replica_load_open(&config, &r->load) != SNAPSHOT_OK) {
-        return replica_open_fail(error, REPLICA_NO_MEMORY, "out of memory");
+    const enum snapshot_status status = replica_load_open(&config, &r->load);
+    if (status != SNAPSHOT_OK) {
+        r->load = NULL;
+        return replica_open_fail(error, status == SNAPSHOT_NO_MEMORY ? REPLICA_NO_MEMORY : REPLICA_IO,
+                                 "the snapshot at entry %llu can't be opened: %s", (unsigned long long)info->index,
+                                 snapshot_status_text(status));
     }
     return REPLICA_OK;
 }

@@ -1,8 +1,8 @@
 /* Sending snapshots.
  *
  * The happy path, per peer: the core has no entries for it (replica_ship_offer) -> OPENING the newest snapshot, which
- * is held from then on -> OPEN: its header is offered, and whatever the peer asks for is sent -> CATCHING_UP: the peer
- * has installed it, and the log behind it is kept until the peer has that too.
+ * the source keeps from being pruned -> OPEN: its header is offered, and whatever the peer asks for is sent ->
+ * CATCHING_UP: the peer has installed it, and the log behind it is kept until the peer has that too.
  *
  * The peer pulls: its asks carry all there is to know, so a transfer survives lost links and leaders; a node that gets
  * an ask for a file it was never told of looks whether it has it. The window that an ask opens bounds what is under way
@@ -101,10 +101,7 @@ static bool has_file(const struct ship *ship)
 static void close_file(struct ship *ship)
 {
     if (has_file(ship)) {
-        struct replica *r = ship->replica;
-        snapshot_source_close(ship->source);
-        snapshot_dir_release(r->snapshots, ship->file.index, ship->file.term);
-        snapshot_dir_prune(r->snapshots);
+        snapshot_source_close(ship->source); /* its read may be in flight: till then the file is in use */
         ship->source = NULL;
         ship->header = NULL;
         ship->reading = false;
@@ -366,19 +363,18 @@ static struct ship *ship_open(struct replica *r, uint64_t peer, uint64_t index, 
     struct snapshot_source_events events = {.opened = opened_cb, .piece = piece_cb, .failed = failed_cb};
     struct ship *ship;
 
-    if (r->snapshots == NULL || !snapshot_dir_hold(r->snapshots, index, term)) {
+    if (r->snapshots == NULL) {
         return NULL;
     }
     ship = ship_new(r, peer, SHIP_OPENING);
     if (ship == NULL) {
-        snapshot_dir_release(r->snapshots, index, term);
         return NULL;
     }
     ship->file.index = index;
     ship->file.term = term;
     events.ctx = ship;
     snapshot_name_format(name, index, term, "");
-    if (snapshot_source_open(r->env, name, &events, &ship->source) != SNAPSHOT_OK) {
+    if (snapshot_source_open(r->env, r->snapshots, name, &events, &ship->source) != SNAPSHOT_OK) {
         ship_free(ship);
         return NULL;
     }
@@ -414,6 +410,9 @@ void replica_ship_offer(struct replica *r, struct replica_peer *peer)
     const struct snapshot_info *newest;
     uint64_t elsewhere = 0;
 
+    if (replica_is_fenced(r)) {
+        return; /* whatever is wrong here must not spread */
+    }
     if (ship != NULL && !needs_another(ship, now)) {
         /* An offer may have got lost; a peer that asks has it. */
         if (ship->phase == SHIP_OPEN && now >= ship->offered_us + timeout_us(r) &&
@@ -448,11 +447,11 @@ void replica_ship_asked(struct replica *r, struct replica_peer *peer, const stru
 {
     struct ship *ship = ship_of(r, peer->id);
 
-    if (ship != NULL && !same_file(ship, &ask->file)) {
+    if (ship != NULL && (!same_file(ship, &ask->file) || replica_is_fenced(r))) {
         ship_free(ship);
         ship = NULL;
     }
-    if (ship == NULL) {
+    if (ship == NULL && !replica_is_fenced(r)) {
         ship = ship_open(r, peer->id, ask->file.index, ask->file.term);
     }
     if (ship == NULL) {

@@ -242,6 +242,7 @@ static enum replica_status status_of(enum snapshot_status status)
     case SNAPSHOT_NO_MEMORY:
         return REPLICA_NO_MEMORY;
     case SNAPSHOT_CANCELED:
+    case SNAPSHOT_BUSY: /* an earlier file of the same name has not gone yet */
         return REPLICA_BUSY;
     default:
         return REPLICA_IO;
@@ -465,10 +466,10 @@ static void begin(struct replica *r, uint64_t now_us)
                                  .configuration_len = (uint32_t)t->configuration.len,
                                  .feature_level = level_of(&t->configuration)};
     memcpy(meta.cluster, r->state.cluster, sizeof meta.cluster);
-    const enum snapshot_status status = snapshot_writer_open(r->env, &meta, &events, &t->writer);
+    const enum snapshot_status status = snapshot_writer_open(r->env, r->snapshots, &meta, &events, &t->writer);
     if (status != SNAPSHOT_OK) {
         t->writer = NULL;
-        fail(r, status_of(status), RETRY_US, snapshot_status_text(status));
+        fail(r, status_of(status), status == SNAPSHOT_BUSY ? RETRY_SOON_US : RETRY_US, snapshot_status_text(status));
         return;
     }
     t->state = TAKE_EMITTING;

@@ -59,10 +59,9 @@ struct fetch {
     uint32_t quiet;    /* rounds in a row that brought nothing */
     uint64_t heard_us; /* a piece was taken, or the transfer began */
     uint64_t asked_us;
-    uint64_t not_before_us; /* no transfer begins before this instant */
-    uint64_t connection;    /* that the newest piece came by, 0: none yet */
-    bool broken;            /* it has to go on after a break: the next piece taken counts as a resumption */
-    uint8_t bad_id[16];     /* content of this file can't be loaded: it is not fetched again */
+    uint64_t connection; /* that the newest piece came by, 0: none yet */
+    bool broken;         /* it has to go on after a break: the next piece taken counts as a resumption */
+    uint8_t bad_id[16];  /* content of this file can't be loaded: it is not fetched again */
     /* for INFO */
     uint64_t file_bytes, position;
     uint64_t resumed, bytes, bytes_again;

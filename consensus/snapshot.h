@@ -4,9 +4,14 @@
  * through env.h. Format: docs/FORMATS.md, section Snapshot file.
  *
  * Rules of every object here: opening is asynchronous; callbacks fire on the loop, never from inside a call of this
- * header; `*_close` is allowed at any time, also from inside a callback, and nothing is called back after it (memory
- * goes when the last request has come back). Error texts name the file, and the block where there is one, and live
- * until the object is closed. An env that is closing answers with SNAPSHOT_CANCELED. */
+ * header; `*_close` is allowed at any time, also from inside a callback, and nothing is called back after it but a
+ * `closed` where there is one (memory goes, and the file is closed, when the last request has come back). Error texts
+ * name the file, and the block where there is one, and live until the object is closed. An env that is closing answers
+ * with SNAPSHOT_CANCELED.
+ *
+ * A file is not removed, nor replaced by another one, while anybody has it open: each object keeps a struct
+ * snapshot_use of its file in the directory's list for as long as it lives, which is longer than until `*_close`. Where
+ * nobody else uses the directory `dir` may be NULL. */
 #ifndef LOCKSTEP_SNAPSHOT_H
 #define LOCKSTEP_SNAPSHOT_H
 
@@ -33,7 +38,18 @@ enum snapshot_status {
     SNAPSHOT_NO_MEMORY,
     SNAPSHOT_CANCELED,
     SNAPSHOT_NOT_NEXT, /* receiver: another block is needed */
-    SNAPSHOT_BUSY      /* receiver: buffers are full, `ready` comes; source: a read is in flight */
+    SNAPSHOT_BUSY      /* the file is in use; receiver: buffers are full, `ready` comes; source: a read is in flight */
+};
+
+struct snapshot_dir;
+
+/* Somebody's use of a file, embedded by its owner; all zero: none. */
+struct snapshot_use {
+    /* private */
+    struct snapshot_dir *dir; /* NULL: none, or the directory was closed meanwhile */
+    struct snapshot_use *next;
+    uint64_t index, term;
+    bool writes;
 };
 
 /* What the header says. */
@@ -79,9 +95,10 @@ struct snapshot_writer_events {
     void *ctx;
 };
 
-/* Begin `snapshot-...tmp`. `meta` is copied; its file_id is drawn here. Memory: about 4 MiB. There must be no finished
- * snapshot of the same index and term. */
-enum snapshot_status snapshot_writer_open(struct env *env, const struct snapshot_meta *meta,
+/* Begin `snapshot-...tmp`. `meta` is copied; its file_id is drawn here. Memory: about 4 MiB. A finished snapshot of the
+ * same index and term is replaced at the end. SNAPSHOT_BUSY: that one is open somewhere, or being removed, or another
+ * writer or receiver of the same name has not gone yet: try again later. */
+enum snapshot_status snapshot_writer_open(struct env *env, struct snapshot_dir *dir, const struct snapshot_meta *meta,
                                           const struct snapshot_writer_events *events, struct snapshot_writer **writer)
     __attribute__((warn_unused_result));
 /* Add payload; gives how many bytes were taken (copied). Fewer than `len`: wait for `ready`. May be called at once. */
@@ -105,12 +122,14 @@ struct snapshot_reader_events {
     /* Once. SNAPSHOT_OK: the whole payload was consumed, and every checksum of the file is right. An error comes after
      * what was good before it has been consumed. */
     void (*done)(void *ctx, enum snapshot_status status, const char *error);
+    /* May be NULL. Once, after snapshot_reader_close or from inside it: the file is closed. */
+    void (*closed)(void *ctx);
     void *ctx;
 };
 
 /* Read a file from its beginning. Reading and decompressing run ahead by at most three spans of a mebibyte (of file)
- * or two (of payload). */
-enum snapshot_status snapshot_reader_open(struct env *env, const char *name,
+ * or two (of payload). SNAPSHOT_NOT_FOUND: `dir` has no such file, or it is being removed or replaced. */
+enum snapshot_status snapshot_reader_open(struct env *env, struct snapshot_dir *dir, const char *name,
                                           const struct snapshot_reader_events *events, struct snapshot_reader **reader)
     __attribute__((warn_unused_result));
 /* The next bytes of payload, in order; 0 if none are there yet. Valid until they are consumed. */
@@ -128,6 +147,8 @@ struct snapshot_verify_events {
     /* Once; meta and end are NULL unless SNAPSHOT_OK. */
     void (*done)(void *ctx, enum snapshot_status status, const char *error, const struct snapshot_meta *meta,
                  const struct snapshot_end *end);
+    /* May be NULL. Once, after snapshot_verify_close or from inside it: the file is closed. */
+    void (*closed)(void *ctx);
     void *ctx;
 };
 enum snapshot_status snapshot_verify_open(struct env *env, const char *name,
@@ -164,8 +185,9 @@ struct snapshot_source_events {
     void *ctx;
 };
 
-/* Open a finished snapshot to send it. The owner keeps it from being pruned: snapshot_dir_hold. */
-enum snapshot_status snapshot_source_open(struct env *env, const char *name,
+/* Open a finished snapshot to send it. SNAPSHOT_NOT_FOUND: `dir` has no such file, or it is being removed or replaced.
+ */
+enum snapshot_status snapshot_source_open(struct env *env, struct snapshot_dir *dir, const char *name,
                                           const struct snapshot_source_events *events, struct snapshot_source **source)
     __attribute__((warn_unused_result));
 /* Read the piece at `at` (from a receiver, so any value is allowed). After `opened`. One read at a time: SNAPSHOT_BUSY.
@@ -189,11 +211,17 @@ struct snapshot_receiver_events {
     void *ctx;
 };
 
-/* Receive the file whose header these are the bytes of (copied), into `snapshot-...part`. A partial file of the same
- * file_id is continued, another one is replaced. SNAPSHOT_DAMAGED or _VERSION: the header is not acceptable; whether
- * cluster, index and feature level are is the caller's business (snapshot_header_check). One receiver per name at a
- * time. Memory: about 2 MiB. */
-enum snapshot_status snapshot_receiver_open(struct env *env, const void *header, size_t header_len,
+struct snapshot_receiver_config {
+    struct env *env;
+    struct snapshot_dir *dir;
+    const void *header; /* the first piece; borrowed until return */
+    size_t header_len;
+};
+/* Receive the file with this header into `snapshot-...part`. A partial file of the same file_id is continued, another
+ * one is replaced, and so is, at the end, a finished snapshot of the same index and term. SNAPSHOT_DAMAGED or _VERSION:
+ * the header is not acceptable; whether cluster, index and feature level are is the caller's business
+ * (snapshot_header_check). SNAPSHOT_BUSY: as for a writer. Memory: about 2 MiB. */
+enum snapshot_status snapshot_receiver_open(const struct snapshot_receiver_config *config,
                                             const struct snapshot_receiver_events *events,
                                             struct snapshot_receiver **receiver) __attribute__((warn_unused_result));
 /* Give the piece at `at`. SNAPSHOT_OK: taken. _NOT_NEXT: nothing happened, ask for snapshot_receiver_next. _BUSY: give
@@ -212,9 +240,7 @@ enum snapshot_status snapshot_header_check(const void *header, size_t len, struc
 
 /* --- The directory ------------------------------------------------------------------------------------------------ */
 
-/* The finished snapshots of the data directory. */
-struct snapshot_dir;
-
+/* The finished snapshots of the data directory, and who uses which. */
 struct snapshot_info {
     uint64_t index;
     uint64_t term;
@@ -235,13 +261,18 @@ const char *snapshot_dir_error(const struct snapshot_dir *dir, uint64_t index, u
 bool snapshot_dir_add(struct snapshot_dir *dir, uint64_t index, uint64_t term, uint64_t file_bytes);
 /* Found bad while it was read: it no longer counts as good. */
 void snapshot_dir_mark_bad(struct snapshot_dir *dir, uint64_t index, uint64_t term, enum snapshot_status status);
-/* While held (counted), a snapshot is not pruned. False: there is no such snapshot, or it is being removed. */
-bool snapshot_dir_hold(struct snapshot_dir *dir, uint64_t index, uint64_t term);
-void snapshot_dir_release(struct snapshot_dir *dir, uint64_t index, uint64_t term);
-/* Remove everything older than the newest two good ones, unless held. So the last good one always stays, and a bad one
- * stays for a look at it until two newer good ones exist. Asynchronous; failures are logged and tried at the next call.
- */
+/* While held (by any number), a snapshot is neither pruned nor replaced. `use` is not in use yet. False: there is no
+ * such snapshot, or it is being removed or replaced. */
+bool snapshot_dir_hold(struct snapshot_dir *dir, struct snapshot_use *use, uint64_t index, uint64_t term);
+/* A file is about to be written that gets the name of this snapshot. False: it is used by anybody, or being removed. */
+bool snapshot_dir_claim(struct snapshot_dir *dir, struct snapshot_use *use, uint64_t index, uint64_t term);
+/* The end of either: the file is closed. Prunes. Nothing if there is none, or the directory was closed meanwhile. */
+void snapshot_use_end(struct snapshot_use *use);
+/* Remove everything older than the newest two good ones, unless it is used. So the last good one always stays, and a
+ * bad one stays for a look at it until two newer good ones exist. Asynchronous; failures are logged and tried at the
+ * next call. */
 void snapshot_dir_prune(struct snapshot_dir *dir);
+/* At any time, also while files are in use: nothing is removed any more. */
 void snapshot_dir_close(struct snapshot_dir *dir);
 
 #endif

@@ -1,5 +1,9 @@
-/* Which snapshots there are, which are good, and which may go. Header and trailer are looked at when a file is found;
- * the whole of it is only read by those who use it, and they report what they find (snapshot_dir_mark_bad). */
+/* Which snapshots there are, which are good, which are in use, and which may go. Header and trailer are looked at when
+ * a file is found; the whole of it is only read by those who use it, and they report what they find
+ * (snapshot_dir_mark_bad).
+ *
+ * Uses are by index and term, not by entry: a file that is being written has no entry yet, or that of the one it is to
+ * replace. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +14,6 @@
 
 struct entry {
     struct snapshot_info info;
-    unsigned held;
     bool removing;
 };
 
@@ -26,6 +29,7 @@ struct snapshot_dir {
     struct entry *entries; /* newest first */
     size_t n;
     size_t cap;
+    struct snapshot_use *uses;
     bool closing;
     bool removing;
     char remove_name[SNAPSHOT_NAME_BYTES];
@@ -287,22 +291,62 @@ void snapshot_dir_mark_bad(struct snapshot_dir *dir, uint64_t index, uint64_t te
     }
 }
 
-bool snapshot_dir_hold(struct snapshot_dir *dir, uint64_t index, uint64_t term)
+/* --- Using -------------------------------------------------------------------------------------------------------- */
+
+/* Does anybody use it? Writers are enough if `writes`. */
+static bool is_used(const struct snapshot_dir *dir, uint64_t index, uint64_t term, bool writes)
 {
-    struct entry *entry = find(dir, index, term);
-    if (entry == NULL || entry->removing) {
+    for (const struct snapshot_use *use = dir->uses; use != NULL; use = use->next) {
+        if (use->index == index && use->term == term && (use->writes || !writes)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void use_begin(struct snapshot_dir *dir, struct snapshot_use *use, const struct snapshot_use *what)
+{
+    assert(use->dir == NULL);
+    *use = *what;
+    use->dir = dir;
+    use->next = dir->uses;
+    dir->uses = use;
+}
+
+bool snapshot_dir_hold(struct snapshot_dir *dir, struct snapshot_use *use, uint64_t index, uint64_t term)
+{
+    const struct entry *entry = find(dir, index, term);
+    if (entry == NULL || entry->removing || is_used(dir, index, term, true)) {
         return false;
     }
-    entry->held++;
+    use_begin(dir, use, &(struct snapshot_use){.index = index, .term = term});
     return true;
 }
 
-void snapshot_dir_release(struct snapshot_dir *dir, uint64_t index, uint64_t term)
+bool snapshot_dir_claim(struct snapshot_dir *dir, struct snapshot_use *use, uint64_t index, uint64_t term)
 {
-    struct entry *entry = find(dir, index, term);
-    assert(entry != NULL);
-    assert(entry->held > 0);
-    entry->held--;
+    const struct entry *entry = find(dir, index, term);
+    if ((entry != NULL && entry->removing) || is_used(dir, index, term, false)) {
+        return false;
+    }
+    use_begin(dir, use, &(struct snapshot_use){.index = index, .term = term, .writes = true});
+    return true;
+}
+
+void snapshot_use_end(struct snapshot_use *use)
+{
+    struct snapshot_dir *dir = use->dir;
+    if (dir == NULL) {
+        return;
+    }
+    struct snapshot_use **at = &dir->uses;
+    while (*at != use) {
+        assert(*at != NULL);
+        at = &(*at)->next;
+    }
+    *at = use->next;
+    use->dir = NULL;
+    snapshot_dir_prune(dir);
 }
 
 /* --- Pruning ------------------------------------------------------------------------------------------------------ */
@@ -339,7 +383,7 @@ void snapshot_dir_prune(struct snapshot_dir *dir)
     }
     for (size_t i = 0; i < dir->n; i++) {
         struct entry *entry = &dir->entries[i];
-        if (good >= KEEP_GOOD && entry->held == 0) {
+        if (good >= KEEP_GOOD && !is_used(dir, entry->info.index, entry->info.term, false)) {
             entry->removing = true;
             dir->removing = true;
             dir->remove_index = entry->info.index;
@@ -360,6 +404,11 @@ void snapshot_dir_close(struct snapshot_dir *dir)
         return;
     }
     dir->closing = true;
+    while (dir->uses != NULL) { /* files may be closed later than this */
+        struct snapshot_use *use = dir->uses;
+        dir->uses = use->next;
+        use->dir = NULL;
+    }
     if (!dir->removing) {
         free(dir->entries);
         free(dir);

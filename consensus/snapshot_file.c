@@ -188,17 +188,24 @@ static void open_done_cb(struct env_disk_req *req, enum env_status env_status)
     submit(file, ENV_DISK_READ, 0, file->block, ENV_BLOCK, first_read_cb);
 }
 
-bool snapshot_file_open(struct snapshot_file *file, struct env *env, const char *name)
+enum snapshot_status snapshot_file_open(struct snapshot_file *file, struct env *env, struct snapshot_dir *dir,
+                                        const char *name)
 {
+    uint64_t index;
+    uint64_t term;
     assert(strlen(name) < sizeof file->name);
+    if (dir != NULL &&
+        (!snapshot_name_parse(name, &index, &term) || !snapshot_dir_hold(dir, &file->use, index, term))) {
+        return SNAPSHOT_NOT_FOUND;
+    }
     file->env = env;
     snprintf(file->name, sizeof file->name, "%s", name);
     file->block = snapshot_alloc(ENV_BLOCK);
     if (file->block == NULL) {
-        return false;
+        return SNAPSHOT_NO_MEMORY;
     }
     submit(file, ENV_DISK_BULK_OPEN, 0, NULL, 0, open_done_cb);
-    return true;
+    return SNAPSHOT_OK;
 }
 
 void snapshot_file_close(struct snapshot_file *file)
@@ -213,6 +220,8 @@ void snapshot_file_close(struct snapshot_file *file)
 void snapshot_file_fini(struct snapshot_file *file)
 {
     assert(!file->busy);
+    assert(file->handle == NULL);
     free(file->header);
     free(file->block);
+    snapshot_use_end(&file->use);
 }

@@ -24,6 +24,7 @@ struct snapshot_file {
     char error[SNAPSHOT_ERROR_BYTES];
     bool busy; /* a request is in flight: keep the memory */
     /* private */
+    struct snapshot_use use; /* until fini */
     struct env_disk_req req;
     uint8_t *block;
     bool closing;
@@ -32,11 +33,13 @@ struct snapshot_file {
 enum snapshot_status snapshot_status_of(enum env_status status);
 void *snapshot_alloc(size_t len); /* aligned for the disk; free with free() */
 
-/* Open the file; `cb` tells the result. False: no memory. */
-bool snapshot_file_open(struct snapshot_file *file, struct env *env, const char *name);
+/* Open the file; `cb` tells the result. If `dir` is not NULL it lists the file, or SNAPSHOT_NOT_FOUND: then it is being
+ * removed or replaced. */
+enum snapshot_status snapshot_file_open(struct snapshot_file *file, struct env *env, struct snapshot_dir *dir,
+                                        const char *name);
 /* Ends everything; if `busy`, `cb` comes once more, with SNAPSHOT_CANCELED, and only then the memory may go. */
 void snapshot_file_close(struct snapshot_file *file);
-/* Frees buffers. Not while busy. */
+/* Frees buffers, and whoever wants to remove the file may. Not while busy, nor before snapshot_file_close. */
 void snapshot_file_fini(struct snapshot_file *file);
 /* Set the error text: what is wrong with the file, and what to do. */
 __attribute__((format(printf, 2, 3))) void snapshot_file_explain(struct snapshot_file *file, const char *format, ...);

@@ -71,6 +71,9 @@ static void reader_free(struct snapshot_reader *reader)
     }
     LZ4F_freeDecompressionContext(reader->lz4);
     snapshot_file_fini(&reader->file);
+    if (reader->closing && reader->events.closed != NULL) {
+        reader->events.closed(reader->events.ctx);
+    }
     free(reader);
 }
 
@@ -347,7 +350,7 @@ static void opened_cb(struct snapshot_file *file, enum snapshot_status status)
     reader->events.opened(reader->events.ctx, &file->meta, &file->trailer.end);
 }
 
-enum snapshot_status snapshot_reader_open(struct env *env, const char *name,
+enum snapshot_status snapshot_reader_open(struct env *env, struct snapshot_dir *dir, const char *name,
                                           const struct snapshot_reader_events *events, struct snapshot_reader **out)
 {
     struct snapshot_reader *reader = calloc(1, sizeof *reader);
@@ -359,18 +362,21 @@ enum snapshot_status snapshot_reader_open(struct env *env, const char *name,
     reader->file.data = reader;
     reader->file.cb = opened_cb;
     reader->timer = (struct env_timer){.data = reader, .cb = end_cb};
+    enum snapshot_status status = SNAPSHOT_NO_MEMORY;
     if (!buffers_alloc(reader) || env->ops->timer_init(env, &reader->timer) != ENV_OK) {
         goto err;
     }
-    if (!snapshot_file_open(&reader->file, env, name)) {
-        env->ops->timer_fini(env, &reader->timer);
-        goto err;
+    status = snapshot_file_open(&reader->file, env, dir, name);
+    if (status != SNAPSHOT_OK) {
+        goto err_after_timer;
     }
     *out = reader;
     return SNAPSHOT_OK;
+err_after_timer:
+    env->ops->timer_fini(env, &reader->timer);
 err:
     reader_free(reader);
-    return SNAPSHOT_NO_MEMORY;
+    return status;
 }
 
 size_t snapshot_reader_peek(const struct snapshot_reader *reader, const void **data)

@@ -62,6 +62,7 @@ struct snapshot_receiver {
     uint64_t fill_offset;
     uint8_t *spare;
     struct snapshot_verify *verify;
+    struct snapshot_use use; /* of the finished file's name */
 };
 
 static void tick(struct snapshot_receiver *receiver);
@@ -71,6 +72,7 @@ static void receiver_free(struct snapshot_receiver *receiver)
     free(receiver->header);
     free(receiver->fill);
     free(receiver->spare);
+    snapshot_use_end(&receiver->use);
     free(receiver);
 }
 
@@ -342,11 +344,23 @@ static void rename_done_cb(struct env_disk_req *req, enum env_status status)
     struct snapshot_receiver *receiver = req->data;
     if (status == ENV_OK) {
         receiver->exists = false;
+        receiver->use.writes = false;                         /* a finished one from here on, and held until close */
+        if (receiver->closing && receiver->use.dir != NULL) { /* so that it is removed some day */
+            (void)snapshot_dir_add(receiver->use.dir, receiver->meta.index, receiver->meta.term,
+                                   receiver->trailer.end.file_bytes);
+        }
     }
     receiver->phase = PHASE_CLEANUP;
     if (landed(receiver, status, "rename")) {
         tick(receiver);
     }
+}
+
+static void verify_close(struct snapshot_receiver *receiver)
+{
+    struct snapshot_verify *verify = receiver->verify;
+    receiver->verify = NULL;
+    snapshot_verify_close(verify);
 }
 
 static void verified_cb(void *ctx, enum snapshot_status status, const char *error, const struct snapshot_meta *meta,
@@ -355,15 +369,20 @@ static void verified_cb(void *ctx, enum snapshot_status status, const char *erro
     struct snapshot_receiver *receiver = ctx;
     (void)meta;
     (void)end;
-    receiver->in_flight--;
     if (status != SNAPSHOT_OK && receiver->status == SNAPSHOT_OK) {
         receiver->status = status;
         snprintf(receiver->error, sizeof receiver->error, "read back after it was received: %.*s",
                  (int)sizeof receiver->error - 40, error);
     }
-    snapshot_verify_close(receiver->verify);
-    receiver->verify = NULL;
-    if (receiver->status != SNAPSHOT_OK) {
+    verify_close(receiver);
+}
+
+/* Nobody has the partial file open any more. */
+static void verify_closed_cb(void *ctx)
+{
+    struct snapshot_receiver *receiver = ctx;
+    receiver->in_flight--;
+    if (receiver->closing || receiver->status != SNAPSHOT_OK) {
         tick(receiver);
         return;
     }
@@ -373,7 +392,7 @@ static void verified_cb(void *ctx, enum snapshot_status status, const char *erro
 
 static void begin_verify(struct snapshot_receiver *receiver)
 {
-    const struct snapshot_verify_events events = {.done = verified_cb, .ctx = receiver};
+    const struct snapshot_verify_events events = {.done = verified_cb, .closed = verify_closed_cb, .ctx = receiver};
     receiver->phase = PHASE_VERIFY;
     enum snapshot_status result = snapshot_verify_open(receiver->env, receiver->name_part, &events, &receiver->verify);
     if (result != SNAPSHOT_OK) {
@@ -460,12 +479,13 @@ static void tick(struct snapshot_receiver *receiver)
 
 /* --- Interface ---------------------------------------------------------------------------------------------------- */
 
-enum snapshot_status snapshot_receiver_open(struct env *env, const void *header, size_t header_len,
+enum snapshot_status snapshot_receiver_open(const struct snapshot_receiver_config *config,
                                             const struct snapshot_receiver_events *events,
                                             struct snapshot_receiver **out)
 {
+    const size_t header_len = config->header_len;
     struct snapshot_meta meta;
-    enum snapshot_status status = snapshot_header_check(header, header_len, &meta);
+    enum snapshot_status status = snapshot_header_check(config->header, header_len, &meta);
     if (status != SNAPSHOT_OK) {
         return status;
     }
@@ -480,9 +500,13 @@ enum snapshot_status snapshot_receiver_open(struct env *env, const void *header,
         receiver_free(receiver);
         return SNAPSHOT_NO_MEMORY;
     }
-    receiver->env = env;
+    if (config->dir != NULL && !snapshot_dir_claim(config->dir, &receiver->use, meta.index, meta.term)) {
+        receiver_free(receiver);
+        return SNAPSHOT_BUSY;
+    }
+    receiver->env = config->env;
     receiver->events = *events;
-    memcpy(receiver->header, header, header_len);
+    memcpy(receiver->header, config->header, header_len);
     receiver->header_len = header_len;
     uint64_t check;
     status = snapshot_header_decode(receiver->header, header_len, &receiver->meta, &check);
@@ -504,11 +528,8 @@ void snapshot_receiver_close(struct snapshot_receiver *receiver, bool keep)
     receiver->closing = true;
     receiver->keep = keep;
     if (receiver->verify != NULL) {
-        snapshot_verify_close(receiver->verify);
-        receiver->verify = NULL;
-        receiver->in_flight--;
-    }
-    if (receiver->phase == PHASE_DONE) {
+        verify_close(receiver); /* verify_closed_cb goes on */
+    } else if (receiver->phase == PHASE_DONE) {
         receiver_free(receiver);
     } else if (receiver->in_flight == 0) {
         tick(receiver);

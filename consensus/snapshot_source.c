@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "consensus/plant.h"
 #include "consensus/snapshot_internal.h"
 
 #define BUF_BYTES (SNAPSHOT_BLOCK_BYTES_MAX + 2 * ENV_BLOCK)
@@ -134,7 +135,7 @@ static void opened_cb(struct snapshot_file *file, enum snapshot_status status)
     source->events.opened(source->events.ctx, &file->meta, &file->trailer.end, file->header, file->header_len);
 }
 
-enum snapshot_status snapshot_source_open(struct env *env, const char *name,
+enum snapshot_status snapshot_source_open(struct env *env, struct snapshot_dir *dir, const char *name,
                                           const struct snapshot_source_events *events, struct snapshot_source **out)
 {
     struct snapshot_source *source = calloc(1, sizeof *source);
@@ -146,9 +147,11 @@ enum snapshot_status snapshot_source_open(struct env *env, const char *name,
     source->file.data = source;
     source->file.cb = opened_cb;
     source->buf = snapshot_alloc(BUF_BYTES);
-    if (source->buf == NULL || !snapshot_file_open(&source->file, env, name)) {
+    enum snapshot_status status =
+        source->buf == NULL ? SNAPSHOT_NO_MEMORY : snapshot_file_open(&source->file, env, dir, name);
+    if (status != SNAPSHOT_OK) {
         source_free(source);
-        return SNAPSHOT_NO_MEMORY;
+        return status;
     }
     *out = source;
     return SNAPSHOT_OK;
@@ -166,5 +169,8 @@ void snapshot_source_close(struct snapshot_source *source)
     }
     assert(!source->closing);
     source->closing = true;
+    if (PLANT(PLANT_PRUNE_OPEN)) {
+        snapshot_use_end(&source->file.use);
+    }
     close_if_idle(source);
 }

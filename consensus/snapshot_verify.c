@@ -37,6 +37,15 @@ static void done_cb(void *ctx, enum snapshot_status status, const char *error)
     verify->events.done(verify->events.ctx, status, error, ok ? verify->meta : NULL, ok ? verify->end : NULL);
 }
 
+static void closed_cb(void *ctx)
+{
+    struct snapshot_verify *verify = ctx;
+    if (verify->events.closed != NULL) {
+        verify->events.closed(verify->events.ctx);
+    }
+    free(verify);
+}
+
 enum snapshot_status snapshot_verify_open(struct env *env, const char *name,
                                           const struct snapshot_verify_events *events, struct snapshot_verify **out)
 {
@@ -45,8 +54,9 @@ enum snapshot_status snapshot_verify_open(struct env *env, const char *name,
         return SNAPSHOT_NO_MEMORY;
     }
     verify->events = *events;
-    struct snapshot_reader_events own = {.opened = opened_cb, .ready = ready_cb, .done = done_cb, .ctx = verify};
-    enum snapshot_status status = snapshot_reader_open(env, name, &own, &verify->reader);
+    struct snapshot_reader_events own = {
+        .opened = opened_cb, .ready = ready_cb, .done = done_cb, .closed = closed_cb, .ctx = verify};
+    enum snapshot_status status = snapshot_reader_open(env, NULL, name, &own, &verify->reader);
     if (status != SNAPSHOT_OK) {
         free(verify);
         return status;
@@ -59,6 +69,5 @@ void snapshot_verify_close(struct snapshot_verify *verify)
 {
     if (verify != NULL) {
         snapshot_reader_close(verify->reader);
-        free(verify);
     }
 }

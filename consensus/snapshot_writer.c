@@ -73,6 +73,8 @@ struct snapshot_writer {
     uint8_t carry[ENV_BLOCK];
     size_t carry_len;
     struct snapshot_trailer trailer;
+
+    struct snapshot_use use; /* of the finished file's name */
 };
 
 static const LZ4F_preferences_t lz4_preferences = {
@@ -88,6 +90,7 @@ static void writer_free(struct snapshot_writer *writer)
         free(writer->batches[i].out);
     }
     free(writer->header);
+    snapshot_use_end(&writer->use);
     free(writer);
 }
 
@@ -279,7 +282,12 @@ static void rename_done_cb(struct env_disk_req *req, enum env_status status)
     if (status != ENV_OK) {
         fail(writer, status, "rename");
     } else {
-        writer->created = false; /* nothing temporary is left */
+        writer->created = false;                          /* nothing temporary is left */
+        writer->use.writes = false;                       /* a finished one from here on, and held until close */
+        if (writer->closing && writer->use.dir != NULL) { /* so that it is removed some day */
+            (void)snapshot_dir_add(writer->use.dir, writer->use.index, writer->use.term,
+                                   writer->trailer.end.file_bytes);
+        }
     }
     writer->phase = PHASE_CLEANUP;
     tick(writer);
@@ -425,7 +433,7 @@ static bool buffers_alloc(struct snapshot_writer *writer, const struct snapshot_
     return writer->header != NULL;
 }
 
-enum snapshot_status snapshot_writer_open(struct env *env, const struct snapshot_meta *meta,
+enum snapshot_status snapshot_writer_open(struct env *env, struct snapshot_dir *dir, const struct snapshot_meta *meta,
                                           const struct snapshot_writer_events *events, struct snapshot_writer **out)
 {
     struct snapshot_writer *writer = calloc(1, sizeof *writer);
@@ -435,6 +443,10 @@ enum snapshot_status snapshot_writer_open(struct env *env, const struct snapshot
     if (!buffers_alloc(writer, meta)) {
         writer_free(writer);
         return SNAPSHOT_NO_MEMORY;
+    }
+    if (dir != NULL && !snapshot_dir_claim(dir, &writer->use, meta->index, meta->term)) {
+        writer_free(writer);
+        return SNAPSHOT_BUSY;
     }
     writer->env = env;
     writer->events = *events;

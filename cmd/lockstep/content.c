@@ -137,7 +137,7 @@ bool content_read(struct content *content, struct env *env, const char *name, en
     struct reading r = {.content = content, .name = name, .depth = depth, .progress = progress};
     const struct snapshot_reader_events events = {.opened = opened_cb, .ready = ready_cb, .done = done_cb, .ctx = &r};
     *content = (struct content){0};
-    if (snapshot_reader_open(env, name, &events, &r.reader) != SNAPSHOT_OK) {
+    if (snapshot_reader_open(env, NULL, name, &events, &r.reader) != SNAPSHOT_OK) {
         return fail(content, SNAPSHOT_NO_MEMORY, "%s: out of memory", name);
     }
     while (!r.done && file_env_turn(env)) {
@@ -300,7 +300,7 @@ bool content_write(struct content *content, struct env *env, const struct snapsh
     own.cluster_time_ms = store_time_ms(content->store);
     struct store_snapshot *cut = store_snapshot_begin(content->store, STORE_SNAPSHOT_SIDE_BYTES);
     content->error[0] = '\0';
-    if (cut == NULL || snapshot_writer_open(env, &own, &events, &w.writer) != SNAPSHOT_OK) {
+    if (cut == NULL || snapshot_writer_open(env, NULL, &own, &events, &w.writer) != SNAPSHOT_OK) {
         if (cut != NULL) {
             store_snapshot_end(cut);
         }

@@ -351,7 +351,8 @@ static bool attempt(struct fetch *f, struct env *env, bool *again)
         return fail(f, "%s:%u: %s", f->address.host, f->address.port, error);
     }
     bool ok = header_read(&p);
-    if (ok && snapshot_receiver_open(env, p.header, p.header_len, &events, &p.receiver) != SNAPSHOT_OK) {
+    const struct snapshot_receiver_config config = {.env = env, .header = p.header, .header_len = p.header_len};
+    if (ok && snapshot_receiver_open(&config, &events, &p.receiver) != SNAPSHOT_OK) {
         p.damaged = true;
         ok = fail(f, "%s:%u: the header of its snapshot is damaged", f->address.host, f->address.port);
     }

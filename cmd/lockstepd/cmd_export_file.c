@@ -1,6 +1,6 @@
 /* LOCKSTEP SNAPSHOT LIST and READ: finished snapshots, byte by byte, to whoever pulls them. A file that is being read
- * is not pruned until nobody has asked for a while; the reader verifies what it gets (consensus/snapshot.h, receiver).
- */
+ * is not pruned until nobody has asked for a while, nor while a READ of it is under way, however long its client takes
+ * to make room for the reply; the reader verifies what it gets (consensus/snapshot.h, receiver). */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +18,7 @@ struct export_file {
     struct env *env;
     struct env_disk_req req;
     struct env_file *file;
+    struct snapshot_use use; /* until the file is closed */
     uint64_t index, term, offset;
     size_t len;
     uint64_t size;
@@ -29,29 +30,23 @@ struct export_file {
 
 /* --- Holding ------------------------------------------------------------------------------------------------------ */
 
-static void release(struct sessions *owner, struct export_hold *hold)
+static void release(struct export_hold *hold)
 {
-    struct replica *replica = node_replica(owner->node);
-    struct snapshot_dir *dir = replica != NULL ? replica_snapshots(replica) : NULL;
-
-    if (hold->until_ms != 0 && dir != NULL) {
-        snapshot_dir_release(dir, hold->index, hold->term);
-        snapshot_dir_prune(dir);
-    }
     hold->until_ms = 0;
+    snapshot_use_end(&hold->use);
 }
 
 void export_holds_expire(struct sessions *owner)
 {
     for (unsigned i = 0; i < EXPORT_HOLDS_MAX; i++) {
         if (owner->export_holds[i].until_ms != 0 && uv_now(owner->loop) >= owner->export_holds[i].until_ms) {
-            release(owner, &owner->export_holds[i]);
+            release(&owner->export_holds[i]);
         }
     }
 }
 
-/* Keep it from being pruned for a while. False: it is not there. */
-static bool hold(struct sessions *owner, struct snapshot_dir *dir, uint64_t index, uint64_t term)
+/* Keep it from being pruned for a while after this READ, which holds it, too. */
+static void hold(struct sessions *owner, struct snapshot_dir *dir, uint64_t index, uint64_t term)
 {
     struct export_hold *place = &owner->export_holds[0];
 
@@ -59,16 +54,16 @@ static bool hold(struct sessions *owner, struct snapshot_dir *dir, uint64_t inde
         struct export_hold *h = &owner->export_holds[i];
         if (h->until_ms != 0 && h->index == index && h->term == term) {
             h->until_ms = uv_now(owner->loop) + HOLD_MS;
-            return true;
+            return;
         }
         place = h->until_ms < place->until_ms ? h : place; /* a free one, or the one unused for longest */
     }
-    if (!snapshot_dir_hold(dir, index, term)) {
-        return false;
+    release(place);
+    if (snapshot_dir_hold(dir, &place->use, index, term)) {
+        place->index = index;
+        place->term = term;
+        place->until_ms = uv_now(owner->loop) + HOLD_MS;
     }
-    release(owner, place);
-    *place = (struct export_hold){index, term, uv_now(owner->loop) + HOLD_MS};
-    return true;
 }
 
 /* --- READ --------------------------------------------------------------------------------------------------------- */
@@ -78,6 +73,7 @@ static void op_free(struct export_file *op)
     if (op->file != NULL) {
         op->env->ops->close(op->env, op->file);
     }
+    snapshot_use_end(&op->use);
     free(op->buf);
     free(op);
 }
@@ -167,11 +163,6 @@ static void read_run(struct call *call, struct snapshot_dir *dir)
                    READ_BYTES_MAX);
         return;
     }
-    if (!hold(s->owner, dir, (uint64_t)n[0], (uint64_t)n[1])) {
-        call_error(call, "NOSNAPSHOT there is no snapshot of index %" PRId64 " and term %" PRId64 " here (any more)",
-                   n[0], n[1]);
-        return;
-    }
     struct export_file *op = calloc(1, sizeof *op);
     void *buf = op == NULL ? NULL : aligned_alloc(ENV_BLOCK, READ_BYTES_MAX);
     if (buf == NULL) {
@@ -187,6 +178,13 @@ static void read_run(struct call *call, struct snapshot_dir *dir)
                                .len = (size_t)n[3],
                                .buf = buf,
                                .mute = s->reply_mode != SESSION_REPLY_ON};
+    if (!snapshot_dir_hold(dir, &op->use, op->index, op->term)) {
+        op_free(op);
+        call_error(call, "NOSNAPSHOT there is no snapshot of index %" PRId64 " and term %" PRId64 " here (any more)",
+                   n[0], n[1]);
+        return;
+    }
+    hold(s->owner, dir, op->index, op->term);
     snapshot_name_format(op->name, op->index, op->term, "");
     s->export_file = op;
     session_pause(s, SESSION_PAUSE_EXPORT);

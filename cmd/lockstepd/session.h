@@ -15,6 +15,7 @@
 #include "cmd/lockstepd/executor.h"
 #include "cmd/lockstepd/node.h"
 #include "cmd/lockstepd/render.h"
+#include "consensus/snapshot.h"
 #include "net/server.h"
 
 /* Bounds of one session: above them its connection is read no further until half of them is left. */
@@ -111,7 +112,8 @@ struct sessions {
     struct export_wait *exporting; /* all export_wait */
     struct export_hold {
         uint64_t index, term, until_ms; /* uv_now scale; 0: free */
-    } export_holds[EXPORT_HOLDS_MAX];   /* snapshots that are being read */
+        struct snapshot_use use;
+    } export_holds[EXPORT_HOLDS_MAX]; /* snapshots that are being read */
     struct {
         struct session *session; /* it waits for the transfer under way, NULL: none does */
         uint64_t to, term, deadline_ms;

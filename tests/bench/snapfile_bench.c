@@ -244,7 +244,7 @@ static void bench_write(bool with_log)
         log_begin();
     }
     double began = now_us();
-    if (snapshot_writer_open(b.env, &meta, &events, &b.writer) != SNAPSHOT_OK) {
+    if (snapshot_writer_open(b.env, NULL, &meta, &events, &b.writer) != SNAPSHOT_OK) {
         die("out of memory");
     }
     feed(NULL);
@@ -269,7 +269,7 @@ static void bench_read(const char *what, bool with_log)
         log_begin();
     }
     double began = now_us();
-    if (snapshot_reader_open(b.env, NAME, &events, &b.reader) != SNAPSHOT_OK) {
+    if (snapshot_reader_open(b.env, NULL, NAME, &events, &b.reader) != SNAPSHOT_OK) {
         die("out of memory");
     }
     struct turns turns = run();

@@ -57,7 +57,7 @@ static void write_good(struct mem_env *mem, const uint8_t *data, size_t size)
     const struct snapshot_meta meta = {.index = 3, .term = 1, .configuration = "abc", .configuration_len = 3};
     const struct snapshot_writer_events events = {.ready = nothing_cb, .done = written_cb, .ctx = &outcome};
     struct snapshot_writer *writer;
-    check(snapshot_writer_open(mem_env_env(mem), &meta, &events, &writer) == SNAPSHOT_OK);
+    check(snapshot_writer_open(mem_env_env(mem), NULL, &meta, &events, &writer) == SNAPSHOT_OK);
     check(snapshot_writer_append(writer, data, size) == size);
     snapshot_writer_finish(writer, 5);
     run(mem);
@@ -152,7 +152,8 @@ static void receive(struct mem_env *mem, const uint8_t *data, size_t size, bool 
     const struct snapshot_receiver_events events = {
         .opened = opened_cb, .ready = nothing_cb, .done = written_cb, .ctx = &outcome};
     struct snapshot_receiver *receiver;
-    check(snapshot_receiver_open(mem_env_env(mem), good, ENV_BLOCK, &events, &receiver) == SNAPSHOT_OK);
+    const struct snapshot_receiver_config config = {.env = mem_env_env(mem), .header = good, .header_len = ENV_BLOCK};
+    check(snapshot_receiver_open(&config, &events, &receiver) == SNAPSHOT_OK);
     run(mem);
     while (outcome.done == 0) {
         struct snapshot_position at = snapshot_receiver_next(receiver);
@@ -215,7 +216,7 @@ static void ask(struct mem_env *mem, const uint8_t *data, size_t size)
     struct outcome outcome = {0};
     const struct snapshot_source_events events = {.opened = piece_opened_cb, .piece = piece_cb, .ctx = &outcome};
     struct snapshot_source *source;
-    check(snapshot_source_open(mem_env_env(mem), NAME, &events, &source) == SNAPSHOT_OK);
+    check(snapshot_source_open(mem_env_env(mem), NULL, NAME, &events, &source) == SNAPSHOT_OK);
     run(mem);
     check(outcome.done == 1);
     bool answered = snapshot_source_read(source, &at) == SNAPSHOT_OK;

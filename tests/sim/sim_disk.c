@@ -61,7 +61,7 @@ static void contract(struct sim_disk *disk, bool holds, const char *rule, const 
 
 /* --- Files ------------------------------------------------------------------------------------------------------- */
 
-static struct sim_file *file_find(struct sim_disk *disk, const char *name)
+static struct sim_file *file_find(const struct sim_disk *disk, const char *name)
 {
     for (struct sim_file *file = disk->files; file != NULL; file = file->next) {
         if (strcmp(file->name, name) == 0) {
@@ -295,12 +295,48 @@ static enum env_status name_rename(struct sim_disk *disk, const char *from, cons
 /* --- Asynchronous requests -----------------------------------------------------------------------------------------
  */
 
+static bool hangs(const struct sim_disk *disk, const struct sim_disk_op *op)
+{
+    return op->req->op == ENV_DISK_READ && strcmp(op->req->file->file->name, disk->stalled) == 0;
+}
+
 static void op_start(struct sim_disk *disk, struct sim_disk_op *op)
 {
+    if (hangs(disk, op)) {
+        return;
+    }
     uint64_t us = sim_random_delay(&disk->random, disk->latency_us, disk->latency_max_us);
 
     us += op->req->len / disk->bytes_per_us;
     sim_world_after(disk->world, &op->task, us * disk->slow_factor);
+}
+
+void sim_disk_stall(struct sim_disk *disk, const char *name)
+{
+    char before[NAME_BYTES];
+
+    snprintf(before, sizeof before, "%s", disk->stalled);
+    snprintf(disk->stalled, sizeof disk->stalled, "%s", name == NULL ? "" : name);
+    for (struct sim_file *file = disk->files; file != NULL; file = file->next) {
+        if (strcmp(file->name, before) == 0 && file->first != NULL && file->first->task.position == 0) {
+            op_start(disk, file->first);
+        }
+    }
+}
+
+unsigned sim_disk_stalled(const struct sim_disk *disk)
+{
+    unsigned n = 0;
+
+    for (const struct sim_file *file = disk->files; file != NULL; file = file->next) {
+        n += file->first != NULL && hangs(disk, file->first);
+    }
+    return n;
+}
+
+bool sim_disk_has(const struct sim_disk *disk, const char *name)
+{
+    return file_find(disk, name) != NULL;
 }
 
 static bool op_is_named(const struct sim_disk_op *op)

@@ -37,6 +37,7 @@ struct sim_disk {
     struct env_file *handles;
     struct sim_disk_op *name_ops; /* creates, renames, removes in flight */
     struct sim_disk_op *lost;     /* in flight when the node died */
+    char stalled[96];             /* reads of this file hang, "": of none */
     void (*completed)(void *ctx, struct env_disk_req *req, enum env_status status);
     void *ctx;
 };
@@ -79,6 +80,11 @@ unsigned sim_disk_in_flight(const struct sim_disk *disk);
 bool sim_disk_flip(struct sim_disk *disk, char *name, size_t name_bytes, uint64_t *offset);
 /* The same in the last one, by name, of the files that begin with `prefix` and have no suffix: the newest snapshot. */
 bool sim_disk_flip_newest(struct sim_disk *disk, const char *prefix, char *name, size_t name_bytes, uint64_t *offset);
+/* From now on reads of this file hang; NULL: no more, and those that hang go on. */
+void sim_disk_stall(struct sim_disk *disk, const char *name);
+/* Reads that hang. */
+unsigned sim_disk_stalled(const struct sim_disk *disk);
+bool sim_disk_has(const struct sim_disk *disk, const char *name);
 /* Forget everything: the disk was replaced. */
 void sim_disk_wipe(struct sim_disk *disk);
 

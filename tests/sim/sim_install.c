@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "consensus/snapshot.h"
+
 #define MS 1000u
 #define SECOND 1000000u
 #define VALUE_BYTES 20000u
@@ -434,4 +436,125 @@ void sim_install_join(struct sim_cluster *cluster)
     sim_cluster_expect(cluster, is_promoted, NULL, 20 * SECOND, "membership",
                        "a learner that has caught up is promoted");
     sim_cluster_run(cluster, 2 * SECOND);
+}
+
+/* --- Files in use ----------------------------------------------------------------------------------------------------
+ */
+
+struct file {
+    unsigned node;
+    char name[SNAPSHOT_NAME_BYTES];
+};
+
+static bool hangs(struct sim_cluster *cluster, void *file)
+{
+    return sim_disk_stalled(&cluster->nodes[((const struct file *)file)->node].disk) > 0;
+}
+
+static bool is_gone(struct sim_cluster *cluster, void *file)
+{
+    const struct file *f = file;
+
+    return !sim_disk_has(&cluster->nodes[f->node].disk, f->name);
+}
+
+static bool sends_nothing(struct sim_cluster *cluster, void *node)
+{
+    return info_of(cluster, *(const unsigned *)node).snapshot_sends == 0;
+}
+
+/* From now on reads of the file hang, and then one does. */
+static void hang(struct sim_cluster *cluster, struct file *file)
+{
+    sim_disk_stall(&cluster->nodes[file->node].disk, file->name);
+    sim_cluster_expect(cluster, hangs, file, 20 * SECOND, "scenario", "the file is being read");
+}
+
+/* Nobody wants the file any more, but a read of it hangs: it is there until that comes back, and then it goes. */
+static void expect_gone_after_read(struct sim_cluster *cluster, struct file *file)
+{
+    struct sim_disk *disk = &cluster->nodes[file->node].disk;
+
+    sim_cluster_run(cluster, SECOND); /* the disk breaks its contract if anybody removes an open file */
+    require(cluster, sim_disk_stalled(disk) > 0, "the read still hangs");
+    require(cluster, sim_disk_has(disk, file->name), "the file is still there");
+    sim_disk_stall(disk, NULL);
+    sim_cluster_expect(cluster, is_gone, file, 10 * SECOND, "snapshots", "the file goes once it is closed");
+}
+
+static void take_two(struct sim_cluster *cluster, unsigned node)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        fill(cluster, 2);
+        take(cluster, node);
+    }
+}
+
+/* The receiver dies while the leader reads a piece for it, and that read hangs for longer than the leader is patient.
+ * Meanwhile the leader has taken newer snapshots. */
+void sim_install_pruned(struct sim_cluster *cluster)
+{
+    configure(cluster, 400000);
+    unsigned follower = leave_behind(cluster);
+    unsigned leader = leader_of(cluster);
+    struct file file = {.node = leader};
+
+    expect_received(cluster, follower, 200000);
+    const struct replica_snapshot_info sent = info_of(cluster, leader).snapshot;
+    snapshot_name_format(file.name, sent.index, sent.term, "");
+    require(cluster, info_of(cluster, follower).snapshot_fetch_index == sent.index, "the newest snapshot is sent");
+    hang(cluster, &file);
+    sim_node_crash(&cluster->nodes[follower]);
+    take_two(cluster, leader);
+    require(cluster, sim_disk_has(&cluster->nodes[leader].disk, file.name), "what is being sent is not pruned");
+    sim_cluster_expect(cluster, sends_nothing, &leader, 60 * SECOND, "snapshots", "the transfer is given up");
+    expect_gone_after_read(cluster, &file);
+    sim_node_start(&cluster->nodes[follower]);
+    expect_installed(cluster, follower);
+}
+
+static bool has_caught_up(struct sim_cluster *cluster, void *node)
+{
+    const struct replica_info info = info_of(cluster, *(const unsigned *)node);
+
+    return info.snapshot_fetch != NULL && strcmp(info.snapshot_fetch, "none") == 0 && info.snapshot_installs == 0 &&
+           info.applied >= info_of(cluster, leader_of(cluster)).snapshot.index && info.applied > 0;
+}
+
+/* A follower has received a snapshot, and a read of it hangs: as it is checked, or as it is loaded. Then a node whose
+ * log goes further back leads, and the follower gets everything from there. */
+static void overtake(struct sim_cluster *cluster, const char *suffix)
+{
+    unsigned leader = leader_of(cluster);
+    unsigned follower = (leader + 1) % 3;
+    unsigned third = (leader + 2) % 3;
+    struct file file = {.node = follower};
+
+    sim_node_crash(&cluster->nodes[follower]);
+    fill(cluster, 40);
+    take(cluster, leader); /* alone: the third node's log stays whole */
+    const struct replica_snapshot_info sent = info_of(cluster, leader).snapshot;
+    snapshot_name_format(file.name, sent.index, sent.term, suffix);
+    sim_disk_stall(&cluster->nodes[follower].disk, file.name);
+    sim_node_start(&cluster->nodes[follower]);
+    sim_cluster_expect(cluster, hangs, &file, 20 * SECOND, "scenario", "the snapshot is received and read");
+    sim_node_transfer(&cluster->nodes[leader], third + 1);
+    sim_cluster_expect(cluster, leads, &third, 10 * SECOND, "liveness", "another node leads");
+    sim_cluster_expect(cluster, has_caught_up, &follower, 20 * SECOND, "liveness", "the log gets there first");
+    if (suffix[0] == '\0') {
+        take_two(cluster, follower); /* so that it is old */
+    }
+    expect_gone_after_read(cluster, &file);
+}
+
+void sim_overtaken_checking(struct sim_cluster *cluster)
+{
+    configure(cluster, 0);
+    overtake(cluster, ".part");
+}
+
+void sim_overtaken_loading(struct sim_cluster *cluster)
+{
+    configure(cluster, 0);
+    overtake(cluster, "");
 }

@@ -15,5 +15,8 @@ void sim_install_damaged(struct sim_cluster *cluster);
 void sim_install_damaged_idle(struct sim_cluster *cluster);
 void sim_install_full(struct sim_cluster *cluster);
 void sim_install_join(struct sim_cluster *cluster);
+void sim_install_pruned(struct sim_cluster *cluster);
+void sim_overtaken_checking(struct sim_cluster *cluster);
+void sim_overtaken_loading(struct sim_cluster *cluster);
 
 #endif

@@ -22,6 +22,7 @@ struct mem_file {
 };
 
 struct env_file {
+    struct env_file *next;
     uint64_t serial;
     unsigned life; /* handles of earlier lives are void */
 };
@@ -41,6 +42,7 @@ struct mem_env {
     unsigned n_pending;
     struct mem_timer timers[TIMERS_MAX];
     unsigned n_timers;
+    struct env_file *handles;
     unsigned open_files;
     uint64_t serials;
     unsigned life;
@@ -168,6 +170,8 @@ static struct env_file *handle_new(struct mem_env *mem, const char *name)
     assert(handle != NULL);
     handle->serial = find(mem, name)->serial;
     handle->life = mem->life;
+    handle->next = mem->handles;
+    mem->handles = handle;
     mem->open_files++;
     return handle;
 }
@@ -338,6 +342,14 @@ static enum env_status write_sync(struct env *env, struct env_file *handle, uint
     return ENV_OK;
 }
 
+/* What is removed, or renamed over, must be closed (env.h). */
+static void check_closed(const struct mem_env *mem, const struct mem_file *file)
+{
+    for (const struct env_file *handle = mem->handles; handle != NULL; handle = handle->next) {
+        assert(handle->life != mem->life || handle->serial != file->serial);
+    }
+}
+
 static enum env_status rename_sync(struct env *env, const char *from, const char *to)
 {
     struct mem_env *mem = of(env);
@@ -347,6 +359,7 @@ static enum env_status rename_sync(struct env *env, const char *from, const char
     }
     struct mem_file *old = find(mem, to);
     if (old != NULL) {
+        check_closed(mem, old);
         file_drop(old);
     }
     snprintf(file->name, sizeof file->name, "%s", to);
@@ -360,12 +373,19 @@ static enum env_status remove_sync(struct env *env, const char *name)
     if (mem->dead || file == NULL) {
         return mem->dead ? ENV_IO : ENV_NOT_FOUND;
     }
+    check_closed(mem, file);
     file_drop(file);
     return ENV_OK;
 }
 
 static void close_file(struct env *env, struct env_file *handle)
 {
+    struct env_file **at = &of(env)->handles;
+    while (*at != handle) {
+        assert(*at != NULL);
+        at = &(*at)->next;
+    }
+    *at = handle->next;
     of(env)->open_files--;
     free(handle);
 }

@@ -119,7 +119,7 @@ static inline void snap_write_begin(struct snap_write *write, struct mem_env *me
     *write = (struct snap_write){.data = data, .len = len, .step = step};
     struct snapshot_meta meta = snap_meta(index, term);
     struct snapshot_writer_events events = {.ready = snap_write_ready_cb, .done = snap_write_done_cb, .ctx = write};
-    ck_assert_int_eq(snapshot_writer_open(mem_env_env(mem), &meta, &events, &write->writer), SNAPSHOT_OK);
+    ck_assert_int_eq(snapshot_writer_open(mem_env_env(mem), NULL, &meta, &events, &write->writer), SNAPSHOT_OK);
     snap_write_feed(write);
 }
 
@@ -193,7 +193,7 @@ static inline void snap_read_begin(struct snap_read *read, struct mem_env *mem, 
     *read = (struct snap_read){.step = step};
     struct snapshot_reader_events events = {
         .opened = snap_read_opened_cb, .ready = snap_read_ready_cb, .done = snap_read_done_cb, .ctx = read};
-    ck_assert_int_eq(snapshot_reader_open(mem_env_env(mem), name, &events, &read->reader), SNAPSHOT_OK);
+    ck_assert_int_eq(snapshot_reader_open(mem_env_env(mem), NULL, name, &events, &read->reader), SNAPSHOT_OK);
 }
 
 static inline void snap_read_end(struct snap_read *read, struct mem_env *mem)

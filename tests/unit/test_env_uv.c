@@ -686,7 +686,7 @@ START_TEST(a_snapshot_on_a_real_disk_is_read_back_after_reopening)
     const struct snapshot_meta meta = {.index = 5, .term = 1};
     struct snap snap = {0};
     const struct snapshot_writer_events writing = {.ready = snap_feed_cb, .done = snap_written_cb, .ctx = &snap};
-    ck_assert_int_eq(snapshot_writer_open(w.env, &meta, &writing, &snap.writer), SNAPSHOT_OK);
+    ck_assert_int_eq(snapshot_writer_open(w.env, NULL, &meta, &writing, &snap.writer), SNAPSHOT_OK);
     snap_feed_cb(&snap);
     snap_wait(&snap);
     snapshot_writer_close(snap.writer);
@@ -695,8 +695,9 @@ START_TEST(a_snapshot_on_a_real_disk_is_read_back_after_reopening)
     snap = (struct snap){0};
     const struct snapshot_reader_events reading = {
         .opened = snap_opened_cb, .ready = snap_take_cb, .done = snap_read_cb, .ctx = &snap};
-    ck_assert_int_eq(snapshot_reader_open(w.env, "snapshot-0000000000000005-0000000000000001", &reading, &snap.reader),
-                     SNAPSHOT_OK);
+    ck_assert_int_eq(
+        snapshot_reader_open(w.env, NULL, "snapshot-0000000000000005-0000000000000001", &reading, &snap.reader),
+        SNAPSHOT_OK);
     snap_wait(&snap);
     ck_assert_uint_eq(snap.at, SNAP_BYTES);
     snapshot_reader_close(snap.reader);
@@ -708,7 +709,7 @@ START_TEST(an_env_that_closes_ends_a_writer)
     const struct snapshot_meta meta = {.index = 5, .term = 1};
     struct snap snap = {0};
     const struct snapshot_writer_events writing = {.ready = snap_feed_cb, .done = snap_written_cb, .ctx = &snap};
-    ck_assert_int_eq(snapshot_writer_open(w.env, &meta, &writing, &snap.writer), SNAPSHOT_OK);
+    ck_assert_int_eq(snapshot_writer_open(w.env, NULL, &meta, &writing, &snap.writer), SNAPSHOT_OK);
     snap_feed_cb(&snap);
     for (int i = 0; i < 5; i++) {
         uv_run(&w.loop, UV_RUN_ONCE);

@@ -130,26 +130,80 @@ END_TEST
 START_TEST(a_held_one_stays_until_it_is_released)
 {
     struct mem_env *mem = mem_env_new(1);
+    struct snapshot_use uses[2] = {{0}};
+    struct snapshot_use refused = {0};
     for (uint64_t i = 1; i <= 4; i++) {
         put(mem, i);
     }
     struct snapshot_dir *dir = dir_open(mem);
-    ck_assert(snapshot_dir_hold(dir, 2, 1));
-    ck_assert(snapshot_dir_hold(dir, 2, 1));
-    ck_assert(!snapshot_dir_hold(dir, 99, 1));
+    ck_assert(snapshot_dir_hold(dir, &uses[0], 2, 1));
+    ck_assert(snapshot_dir_hold(dir, &uses[1], 2, 1));
+    ck_assert(!snapshot_dir_hold(dir, &refused, 99, 1));
     snapshot_dir_prune(dir);
-    ck_assert(!snapshot_dir_hold(dir, 1, 1)); /* on its way out */
+    ck_assert(!snapshot_dir_hold(dir, &refused, 1, 1)); /* on its way out */
     mem_env_run(mem);
     ck_assert_ptr_nonnull(bytes(mem, 2));
     ck_assert_uint_eq(mem_env_file_count(mem), 3);
-    snapshot_dir_release(dir, 2, 1);
-    snapshot_dir_prune(dir);
-    mem_env_run(mem);
-    ck_assert_uint_eq(mem_env_file_count(mem), 3);
-    snapshot_dir_release(dir, 2, 1);
-    snapshot_dir_prune(dir);
+    snapshot_use_end(&refused); /* that of nothing */
+    snapshot_use_end(&uses[0]);
+    ck_assert_uint_eq(mem_env_pending(mem), 0);
+    snapshot_use_end(&uses[1]); /* prunes */
     mem_env_run(mem);
     ck_assert_uint_eq(mem_env_file_count(mem), 2);
+    ck_assert_ptr_null(bytes(mem, 2));
+    finish(mem, dir);
+}
+END_TEST
+
+START_TEST(what_is_held_outlives_the_directory)
+{
+    struct mem_env *mem = mem_env_new(1);
+    struct snapshot_use uses[3] = {{0}};
+    for (uint64_t i = 1; i <= 4; i++) {
+        put(mem, i);
+    }
+    struct snapshot_dir *dir = dir_open(mem);
+    for (uint64_t i = 0; i < 3; i++) {
+        ck_assert(snapshot_dir_hold(dir, &uses[i], 1, 1));
+    }
+    snapshot_use_end(&uses[1]);
+    mem_env_run(mem);
+    ck_assert_uint_eq(mem_env_file_count(mem), 3); /* 2 was not held */
+    snapshot_dir_close(dir);
+    snapshot_use_end(&uses[0]);
+    snapshot_use_end(&uses[2]);
+    ck_assert_uint_eq(mem_env_pending(mem), 0);
+    ck_assert_ptr_nonnull(bytes(mem, 1));
+    mem_env_free(mem);
+}
+END_TEST
+
+START_TEST(a_file_is_not_replaced_while_it_is_used_nor_used_while_it_is_replaced)
+{
+    struct mem_env *mem = mem_env_new(1);
+    struct snapshot_use reads = {0};
+    struct snapshot_use writes = {0};
+    struct snapshot_use refused = {0};
+    for (uint64_t i = 1; i <= 3; i++) {
+        put(mem, i);
+    }
+    struct snapshot_dir *dir = dir_open(mem);
+    ck_assert(snapshot_dir_hold(dir, &reads, 1, 1));
+    ck_assert(!snapshot_dir_claim(dir, &refused, 1, 1));
+    ck_assert(snapshot_dir_claim(dir, &writes, 7, 1)); /* not there yet */
+    ck_assert(!snapshot_dir_claim(dir, &refused, 7, 1));
+    snapshot_use_end(&writes);
+    ck_assert(snapshot_dir_claim(dir, &writes, 2, 1));
+    ck_assert(!snapshot_dir_hold(dir, &refused, 2, 1));
+    snapshot_use_end(&writes);
+    ck_assert(snapshot_dir_hold(dir, &writes, 2, 1));
+    snapshot_use_end(&writes);
+    snapshot_use_end(&reads);
+    ck_assert_uint_eq(mem_env_pending(mem), 1); /* 1 goes */
+    ck_assert(!snapshot_dir_claim(dir, &refused, 1, 1));
+    mem_env_run(mem);
+    ck_assert(snapshot_dir_claim(dir, &writes, 1, 1));
+    snapshot_use_end(&writes);
     finish(mem, dir);
 }
 END_TEST
@@ -211,6 +265,8 @@ int main(void)
     tcase_add_test(cases, pruning_keeps_the_newest_two_good_ones);
     tcase_add_test(cases, the_last_good_one_is_never_removed);
     tcase_add_test(cases, a_held_one_stays_until_it_is_released);
+    tcase_add_test(cases, what_is_held_outlives_the_directory);
+    tcase_add_test(cases, a_file_is_not_replaced_while_it_is_used_nor_used_while_it_is_replaced);
     tcase_add_test(cases, a_refused_removal_is_logged_and_tried_again);
     tcase_add_test(cases, leftovers_of_an_earlier_life_are_removed_at_the_start);
     tcase_add_test(cases, closing_while_a_file_goes_leaks_nothing);

@@ -72,7 +72,7 @@ START_TEST(a_large_configuration_makes_a_longer_header)
         struct snap_write write = {0};
         struct snapshot_writer_events events = {
             .ready = snap_write_ready_cb, .done = snap_write_done_cb, .ctx = &write};
-        ck_assert_int_eq(snapshot_writer_open(mem_env_env(mem), &meta, &events, &write.writer), SNAPSHOT_OK);
+        ck_assert_int_eq(snapshot_writer_open(mem_env_env(mem), NULL, &meta, &events, &write.writer), SNAPSHOT_OK);
         snapshot_writer_finish(write.writer, 1);
         snap_run(mem);
         ck_assert_int_eq(write.status, SNAPSHOT_OK);
@@ -328,7 +328,7 @@ START_TEST(a_reader_reads_ahead_within_a_bound)
     unsigned ready = 0;
     struct snapshot_reader_events events = {.opened = idle_opened_cb, .ready = idle_cb, .ctx = &ready};
     ck_assert_int_eq(
-        snapshot_reader_open(mem_env_env(mem), "snapshot-0000000000000009-0000000000000001", &events, &reader),
+        snapshot_reader_open(mem_env_env(mem), NULL, "snapshot-0000000000000009-0000000000000001", &events, &reader),
         SNAPSHOT_OK);
     snap_run(mem); /* nobody consumes */
     const void *data;

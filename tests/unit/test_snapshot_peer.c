@@ -14,6 +14,7 @@ struct link {
     struct mem_env *to;
     struct snapshot_source *source;
     struct snapshot_receiver *receiver;
+    struct snapshot_dir *dir; /* of the receiver, NULL: none */
     uint8_t header[SNAPSHOT_HEADER_BYTES_MAX];
     size_t header_len;
     bool source_open;
@@ -96,20 +97,31 @@ static void source_begin(struct link *link)
 {
     struct snapshot_source_events events = {
         .opened = source_opened_cb, .piece = source_piece_cb, .failed = source_failed_cb, .ctx = link};
-    ck_assert_int_eq(snapshot_source_open(mem_env_env(link->from), NAME, &events, &link->source), SNAPSHOT_OK);
+    ck_assert_int_eq(snapshot_source_open(mem_env_env(link->from), NULL, NAME, &events, &link->source), SNAPSHOT_OK);
     snap_run(link->from);
 }
 
-static void receiver_begin(struct link *link)
+static enum snapshot_status receiver_open(struct link *link, size_t header_len,
+                                          const struct snapshot_receiver_events *events)
+{
+    const struct snapshot_receiver_config config = {
+        .env = mem_env_env(link->to), .dir = link->dir, .header = link->header, .header_len = header_len};
+    return snapshot_receiver_open(&config, events, &link->receiver);
+}
+
+static enum snapshot_status receiver_try(struct link *link)
 {
     struct snapshot_receiver_events events = {
         .opened = receiver_opened_cb, .ready = receiver_ready_cb, .done = receiver_done_cb, .ctx = link};
     link->receiver_open = false;
     link->complete = false;
     link->done = 0;
-    ck_assert_int_eq(
-        snapshot_receiver_open(mem_env_env(link->to), link->header, link->header_len, &events, &link->receiver),
-        SNAPSHOT_OK);
+    return receiver_open(link, link->header_len, &events);
+}
+
+static void receiver_begin(struct link *link)
+{
+    ck_assert_int_eq(receiver_try(link), SNAPSHOT_OK);
 }
 
 static void link_begin(struct link *link, size_t len)
@@ -333,18 +345,17 @@ START_TEST(a_header_that_is_none_is_refused_at_once)
 {
     struct link link;
     link_begin(&link, 1000);
-    struct snapshot_receiver *receiver;
     struct snapshot_receiver_events events = {.ctx = NULL};
+    struct snapshot_receiver *receiver = link.receiver;
     for (size_t i = 0; i < link.header_len; i += i < 300 ? 1 : 131) {
         link.header[i] ^= 2;
-        ck_assert_int_eq(snapshot_receiver_open(mem_env_env(link.to), link.header, link.header_len, &events, &receiver),
-                         SNAPSHOT_DAMAGED);
+        ck_assert_int_eq(receiver_open(&link, link.header_len, &events), SNAPSHOT_DAMAGED);
         link.header[i] ^= 2;
     }
     for (size_t n = 0; n < link.header_len; n += 100) {
-        ck_assert_int_eq(snapshot_receiver_open(mem_env_env(link.to), link.header, n, &events, &receiver),
-                         SNAPSHOT_DAMAGED);
+        ck_assert_int_eq(receiver_open(&link, n, &events), SNAPSHOT_DAMAGED);
     }
+    ck_assert_ptr_eq(link.receiver, receiver);
     link_end(&link);
 }
 END_TEST
@@ -397,6 +408,109 @@ START_TEST(a_transfer_is_continued_from_another_node_with_the_same_file)
     carry_all(&link);
     ck_assert_int_eq(link.status, SNAPSHOT_OK);
     check_received(&link);
+    link_end(&link);
+}
+END_TEST
+
+/* Until one request of this kind for this file is in flight, complete the others. */
+static void run_until(struct mem_env *mem, enum env_disk_op op)
+{
+    for (unsigned n = 0; n < 10000; n++) {
+        mem_env_advance(mem, 0);
+        ck_assert_uint_gt(mem_env_pending(mem), 0);
+        for (unsigned i = 0; i < mem_env_pending(mem); i++) {
+            if (mem_env_pending_req(mem, i)->op == op) {
+                return;
+            }
+        }
+        mem_env_complete(mem, 0, ENV_OK);
+    }
+    ck_abort_msg("it never comes to that");
+}
+
+/* The disk refuses to remove a file that is open (mem_env.h). */
+START_TEST(a_receiver_closed_while_it_verifies_removes_the_file_after_the_read)
+{
+    struct link link;
+    link_begin(&link, LEN);
+    ck_assert_int_eq(snapshot_dir_open(mem_env_env(link.to), &link.dir), SNAPSHOT_OK);
+    snap_run(link.to);
+    snapshot_receiver_close(link.receiver, false);
+    snap_run(link.to);
+    receiver_begin(&link);
+    while (!link.complete) {
+        snap_run(link.to);
+        (void)carry(&link);
+    }
+    run_until(link.to, ENV_DISK_SYNC);
+    ck_assert(mem_env_complete_op(link.to, ENV_DISK_SYNC, ENV_OK));
+    run_until(link.to, ENV_DISK_READ);
+    snapshot_receiver_close(link.receiver, false);
+    ck_assert_uint_eq(mem_env_pending(link.to), 1); /* the read alone */
+    ck_assert_ptr_nonnull(mem_env_file(link.to, PART, NULL));
+    ck_assert_int_eq(receiver_try(&link), SNAPSHOT_BUSY); /* nobody begins the same one meanwhile */
+    snap_run(link.to);
+    ck_assert_ptr_null(mem_env_file(link.to, PART, NULL));
+    receiver_begin(&link);
+    carry_all(&link);
+    ck_assert_int_eq(link.status, SNAPSHOT_OK);
+    check_received(&link);
+    snapshot_dir_close(link.dir);
+    link_end(&link);
+}
+END_TEST
+
+START_TEST(a_receiver_closed_while_it_renames_leaves_a_file_that_is_listed)
+{
+    struct link link;
+    link_begin(&link, LEN);
+    ck_assert_int_eq(snapshot_dir_open(mem_env_env(link.to), &link.dir), SNAPSHOT_OK);
+    snapshot_receiver_close(link.receiver, false);
+    snap_run(link.to);
+    receiver_begin(&link);
+    while (!link.complete) {
+        snap_run(link.to);
+        (void)carry(&link);
+    }
+    run_until(link.to, ENV_DISK_RENAME);
+    snapshot_receiver_close(link.receiver, false);
+    snap_run(link.to);
+    ck_assert_ptr_nonnull(snapshot_dir_newest(link.dir));
+    ck_assert_uint_eq(snapshot_dir_newest(link.dir)->index, INDEX);
+    check_received(&link);
+    snapshot_dir_close(link.dir);
+    link.receiver = NULL;
+    link_end(&link);
+}
+END_TEST
+
+START_TEST(a_file_that_is_sent_is_not_pruned_before_its_last_read_is_back)
+{
+    struct link link;
+    struct snapshot_dir *dir;
+    struct snapshot_source_events events = {
+        .opened = source_opened_cb, .piece = source_piece_cb, .failed = source_failed_cb, .ctx = &link};
+    const struct snapshot_position none = {0};
+    link_begin(&link, LEN);
+    snapshot_source_close(link.source);
+    snap_run(link.from);
+    snap_write_all(link.from, INDEX + 1, 1, 2, 1000);
+    snap_write_all(link.from, INDEX + 2, 1, 2, 1000);
+    ck_assert_int_eq(snapshot_dir_open(mem_env_env(link.from), &dir), SNAPSHOT_OK);
+    ck_assert_int_eq(snapshot_source_open(mem_env_env(link.from), dir, NAME, &events, &link.source), SNAPSHOT_OK);
+    snap_run(link.from);
+    ck_assert_int_eq(snapshot_source_read(link.source, &none), SNAPSHOT_OK);
+    snapshot_source_close(link.source);
+    link.source = NULL;
+    snapshot_dir_prune(dir);
+    ck_assert_uint_eq(mem_env_pending(link.from), 1); /* the read alone */
+    snap_run(link.from);
+    ck_assert(!link.has_piece);
+    ck_assert_ptr_null(mem_env_file(link.from, NAME, NULL));
+    ck_assert_uint_eq(snapshot_source_open(mem_env_env(link.from), dir, NAME, &events, &link.source),
+                      SNAPSHOT_NOT_FOUND);
+    link.source = NULL;
+    snapshot_dir_close(dir);
     link_end(&link);
 }
 END_TEST
@@ -586,6 +700,9 @@ int main(void)
     tcase_add_test(cases, an_interrupted_transfer_is_continued_where_it_was);
     tcase_add_test(cases, a_transfer_is_continued_from_another_node_with_the_same_file);
     tcase_add_test(cases, the_beginning_of_another_file_is_replaced);
+    tcase_add_test(cases, a_receiver_closed_while_it_verifies_removes_the_file_after_the_read);
+    tcase_add_test(cases, a_receiver_closed_while_it_renames_leaves_a_file_that_is_listed);
+    tcase_add_test(cases, a_file_that_is_sent_is_not_pruned_before_its_last_read_is_back);
     tcase_add_test(cases, a_crash_at_every_step_is_survived_and_the_transfer_continued);
     tcase_add_test(cases, a_failing_request_at_every_step_ends_the_receiver_and_leaves_nothing);
     tcase_add_test(cases, closing_a_receiver_at_every_step_keeps_or_removes_what_it_has);
