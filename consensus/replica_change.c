@@ -101,9 +101,6 @@ static enum replica_status edit(struct replica *r, enum replica_change_kind kind
     if (server == NULL) {
         return refuse(why, "it is not a member");
     }
-    if (id == r->config.id && (kind == REPLICA_DEMOTE || kind == REPLICA_REMOVE)) {
-        return refuse(why, "it leads: hand leadership to another node first");
-    }
     switch (kind) {
     case REPLICA_PROMOTE:
         return promote(r, server, why);
@@ -223,6 +220,9 @@ enum replica_status replica_change(struct replica *r, enum replica_change_kind k
     if (!keeps_quorum(r, servers, n)) {
         return refuse(why, "too few of the voters that would remain answer now: the cluster could not commit anything "
                            "any more");
+    }
+    if (id == r->config.id && (kind == REPLICA_DEMOTE || kind == REPLICA_REMOVE)) {
+        return refuse(why, "it leads: hand leadership to another node first"); /* last: nobody hands over in vain */
     }
     settings.next_id = kind == REPLICA_ADD_LEARNER ? id + 1 : r->next_id;
     const enum replica_status submitted = replica_change_submit(r, servers, n, &settings, why);

@@ -174,13 +174,11 @@ static int change(const struct member_options *o)
         if (proposed && status.change_pending) {
             continue;
         }
-        if (leaves && status.leader == o->id) {
-            printf("node %" PRIu64 " leads: handing over\n", o->id);
-            (void)command_send(&address, 2, transfer, text);
-            continue;
-        }
         if (command_send(&address, o->n_words, o->words, text) || text[0] == '!') {
             proposed = true; /* also if no answer came: then it may have been */
+        } else if (leaves && strncmp(text, "-ERR it leads", 13) == 0) {
+            printf("node %" PRIu64 " leads: handing over\n", o->id);
+            (void)command_send(&address, 2, transfer, text);
         } else if (!worth_another_try(text)) {
             if (!proposed || refused) {
                 break;

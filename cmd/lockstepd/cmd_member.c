@@ -50,8 +50,31 @@ static bool id_argument(struct call *call, unsigned at, uint64_t *id)
     return true;
 }
 
-/* "HOST:PORT[:PEERPORT]" as the configuration stores it. */
-static bool address_argument(struct call *call, unsigned at, char address[REPLICA_ADDRESS_MAX + 1])
+/* Two members at one address would take each other's links. On the leader, which alone knows all members. */
+static bool is_free(struct call *call, const struct config_member *wanted)
+{
+    struct replica_info info;
+    struct member members[REPLICA_SERVERS_MAX];
+    const unsigned n = members_get(call->session->owner->node, &info, members);
+
+    if (wanted->port == wanted->peer_port) {
+        call_error(call, "ERR the port for clients and the one for nodes must differ");
+        return false;
+    }
+    for (unsigned i = 0; i < n && info.role == REPLICA_LEADER; i++) {
+        struct config_member other = {.port = members[i].port, .peer_port = members[i].peer_port};
+        (void)snprintf(other.host, sizeof other.host, "%s", members[i].host);
+        if (members[i].id != wanted->id && config_members_clash(&other, wanted)) {
+            call_error(call, "ERR the address is in use by node %" PRIu64 ": %s:%u:%u", members[i].id, other.host,
+                       other.port, other.peer_port);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* "HOST:PORT[:PEERPORT]" of node `id`, as the configuration stores it. */
+static bool address_argument(struct call *call, unsigned at, uint64_t id, char address[REPLICA_ADDRESS_MAX + 1])
 {
     char text[200], line[220], error[CONFIG_ERROR_MAX];
     struct config_member m;
@@ -67,7 +90,8 @@ static bool address_argument(struct call *call, unsigned at, char address[REPLIC
     }
     (void)snprintf(address, REPLICA_ADDRESS_MAX + 1, strchr(m.host, ':') != NULL ? "[%s]:%u,[%s]:%u" : "%s:%u,%s:%u",
                    m.host, m.peer_port, m.host, m.port);
-    return true;
+    m.id = id;
+    return is_free(call, &m);
 }
 
 static void list(struct call *call)
@@ -109,7 +133,7 @@ void run_lockstep_member(struct call *call)
         if (!argument_is(call->argv[2], changes[i].word) || call->argc != changes[i].argc) {
             continue;
         }
-        if (!id_argument(call, 3, &id) || (call->argc == 5 && !address_argument(call, 4, address))) {
+        if (!id_argument(call, 3, &id) || (call->argc == 5 && !address_argument(call, 4, id, address))) {
             return;
         }
         const enum replica_status status =

@@ -429,6 +429,12 @@ void config_fini(struct config *config)
     }
 }
 
+bool config_members_clash(const struct config_member *a, const struct config_member *b)
+{
+    return strcasecmp(a->host, b->host) == 0 &&
+           (a->port == b->port || a->port == b->peer_port || a->peer_port == b->port || a->peer_port == b->peer_port);
+}
+
 static bool check_members(const struct config *config, const struct config_member **own, char *error)
 {
     *own = NULL;
@@ -448,8 +454,7 @@ static bool check_members(const struct config *config, const struct config_membe
                 (void)snprintf(error, CONFIG_ERROR_MAX, "member id %" PRIu64 " is given twice", a->id);
                 return false;
             }
-            if (strcasecmp(a->host, b->host) == 0 && (a->port == b->port || a->port == b->peer_port ||
-                                                      a->peer_port == b->port || a->peer_port == b->peer_port)) {
+            if (config_members_clash(a, b)) {
                 (void)snprintf(error, CONFIG_ERROR_MAX,
                                "members %" PRIu64 " and %" PRIu64 " share an address and a port", b->id, a->id);
                 return false;

@@ -107,6 +107,8 @@ bool config_finish(struct config *config, char *error);
 
 /* "ID HOST:PORT[:PEERPORT]"; an IPv6 host stands in brackets; PEERPORT defaults to PORT + 10000. */
 bool config_parse_member(const char *text, struct config_member *member, char *error);
+/* Do they share a host and a port, whichever it is? */
+bool config_members_clash(const struct config_member *a, const struct config_member *b);
 /* Redis's sizes and Redis's number rules: digits with an optional unit. */
 bool config_parse_size(const char *text, uint64_t *size);
 

@@ -173,13 +173,20 @@ def refusals_are_explained():
         follower, other = [node for node in cluster.nodes if node is not leader]
         expect("voter already" in member(cluster, "promote", follower.id, code=1), "promoting a voter")
         expect("not a member" in member(cluster, "remove", 77, code=1), "removing a stranger")
+        for taken in ("%d:9" % other.port, "%d:9" % other.peer_port, "9:%d" % other.port):
+            for words in (("add", 77), ("address", follower.id)):
+                text = member(cluster, *words, "127.0.0.1:" + taken, code=1)
+                expect("in use by node %d" % other.id in text, "the address of another member: %s", text)
+        expect("must differ" in member(cluster, "add", 77, "127.0.0.1:9:9", code=1), "one port for two things")
         follower.kill()
 
         def refused():
             leader = cluster.leader()
             wait_for(lambda: not next(m for m in leader.status()["members"] if m["id"] == follower.id)["connected"],
                      what="the leader has noticed")
-            expect("too few" in member(cluster, "remove", other.id, code=1), "removing a voter that is needed")
+            for needed in (other, leader):
+                text = member(cluster, "remove", needed.id, code=1)
+                expect("too few" in text and "handing over" not in text, "removing a voter that is needed: %s", text)
 
         undisturbed(cluster, refused)
         member(cluster, "remove", follower.id)
