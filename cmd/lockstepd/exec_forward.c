@@ -2,10 +2,12 @@
  *
  * Origin: requests get consecutive numbers and are collected into one frame a turn. As long as that frame was not given
  * to the link they are definitely not executed; from then on only the leader's own reply is definite. If the link
- * breaks, the leader is replaced, or nothing comes in time, they end as -UNKNOWN, and nothing is ever sent twice.
+ * breaks, the leader is replaced, or nothing comes in time, they end as -UNKNOWN, and nothing is ever sent twice. A
+ * session's replies come in order: if one is for a later request, those before it are lost and end first.
  *
  * Leader: each session of another node has a proxy session here as long as it has unfinished requests, so that its
- * order is kept as for a local one; replies are rendered straight into the frame that goes back.
+ * order is kept as for a local one; replies are rendered straight into the frame that goes back. If the link's queue
+ * has no room for them they are dropped, and a RESET tells the origin so.
  *
  * Numbers and session ids start at a random point in each process, so that what was meant for an earlier run of a node
  * is never taken for this one's. */
@@ -80,6 +82,7 @@ struct reply_buffer {
     struct resp_buffer bytes;
     uint32_t count;
     unsigned requests; /* unfinished ones that will write here */
+    bool lost;         /* replies were dropped, and the peer has not been told */
 };
 
 #define PROXY_CHAINS 1024u /* a power of two */
@@ -172,18 +175,56 @@ static void outstanding_trim(struct forward *f)
     }
 }
 
-/* End those of `peer` (0: of any) whose deadline is at or before `until_us`, oldest first. */
-static void outstanding_fail(struct forward *f, uint64_t peer, uint64_t until_us, const char *error)
+/* Behind the last one that was given to the link. */
+static uint64_t outstanding_sent_end(const struct forward *f)
 {
-    const uint64_t end = f->first + f->count;
+    return f->out_count > 0 ? f->out_first : f->first + f->count;
+}
+
+static void outstanding_end(struct forward *f, struct outstanding *o, const char *error)
+{
+    struct exec_request *request = o->request;
+    const bool read = request->command != NULL && (request->command->flags & STORE_WRITE) == 0;
+
+    o->request = NULL;
+    exec_finish_error(f->executor, request, read ? EXEC_TRYAGAIN : error);
+}
+
+/* Before `request` ends: those of its session that came earlier and have not ended were declined, and wait to be routed
+ * again, or their replies are lost. False: neither. */
+static bool end_earlier(struct forward *f, const struct exec_request *request)
+{
+    struct exec_session *s = request->session;
+    const uint64_t end = request->number;
+
+    while (s->ended + 1 != request->order) {
+        struct outstanding *o = NULL;
+        for (uint64_t number = f->first; number != end && o == NULL; number++) {
+            o = outstanding_at(f, number);
+            const struct exec_request *q = o != NULL ? o->request : NULL;
+            o = q != NULL && q->session == s && q->order == s->ended + 1 ? o : NULL;
+        }
+        if (o != NULL) {
+            outstanding_end(f, o, EXEC_UNKNOWN);
+        } else if (!exec_end_waiting(f->executor, s)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* End those of `peer` (0: of any) whose deadline is at or before `until_us`, oldest first. */
+static void outstanding_fail(struct forward *f, uint64_t peer, uint64_t until_us)
+{
+    const uint64_t end = outstanding_sent_end(f);
 
     for (uint64_t number = f->first; number != end; number++) {
         struct outstanding *o = outstanding_at(f, number);
         if (o != NULL && o->request != NULL && (peer == 0 || o->peer == peer) && o->deadline_us <= until_us) {
-            struct exec_request *request = o->request;
-            const bool read = request->command != NULL && (request->command->flags & STORE_WRITE) == 0;
-            o->request = NULL;
-            exec_finish_error(f->executor, request, read ? EXEC_TRYAGAIN : error);
+            const bool first = end_earlier(f, o->request);
+            assert(first);
+            (void)first;
+            outstanding_end(f, outstanding_at(f, number), EXEC_UNKNOWN);
         }
     }
     outstanding_trim(f);
@@ -252,21 +293,35 @@ void forward_submit(struct forward *f, struct exec_request *request, const struc
     f->executor->stats.forwarded_out++;
 }
 
-static void take_reply(struct forward *f, struct exec_request *request, const struct wire_reply *item,
-                       const uint8_t *bytes)
+/* False: it is for what was not sent, or overtakes what it can't overtake. */
+static bool take_reply(struct forward *f, uint64_t from, const struct wire_reply *item, const uint8_t *bytes)
 {
     struct executor *ex = f->executor;
+    struct outstanding *o = outstanding_at(f, item->number);
 
+    if (o == NULL || o->request == NULL || o->peer != from) {
+        return true; /* it has ended without that */
+    }
+    struct exec_request *request = o->request;
+    if (item->number - f->first >= outstanding_sent_end(f) - f->first) {
+        return false;
+    }
     if ((item->flags & FORWARD_NOT_HERE) != 0) {
+        o->request = NULL;
         exec_declined(ex, request->session->route, request->session->route_term);
         exec_route_again(ex, request);
-        return;
+        return true;
     }
+    if (!end_earlier(f, request)) {
+        return false;
+    }
+    outstanding_at(f, item->number)->request = NULL; /* the ring may have moved */
     exec_session_saw(request->session, item->revision);
     if (!request->session->detached) {
         request->raw(request, bytes, item->len);
     }
     exec_finish(ex, request);
+    return true;
 }
 
 static bool receive_replies(struct forward *f, uint64_t from, const uint8_t *at, size_t left, uint32_t count)
@@ -280,14 +335,8 @@ static bool receive_replies(struct forward *f, uint64_t from, const uint8_t *at,
         const size_t padded = ((size_t)item.len + 7) & ~(size_t)7;
         at += sizeof item;
         left -= sizeof item;
-        if (left < padded) {
+        if (left < padded || !take_reply(f, from, &item, at)) {
             return false;
-        }
-        struct outstanding *o = outstanding_at(f, item.number);
-        if (o != NULL && o->request != NULL && o->peer == from) {
-            struct exec_request *request = o->request;
-            o->request = NULL;
-            take_reply(f, request, &item, at);
         }
         at += padded;
         left -= padded;
@@ -356,15 +405,19 @@ static struct reply_buffer *reply_buffer_for(struct forward *f, uint64_t peer)
     }
     if (unused != NULL) {
         unused->peer = peer;
+        unused->lost = false;
     }
     return unused;
 }
 
 static void flush_replies(struct forward *f, struct reply_buffer *out)
 {
-    if (out->count > 0 && !out->bytes.failed) {
-        /* If the link is down the origin learns so by itself, or by the RESET when it is up again. */
-        (void)send_frame(f, out->peer, FORWARD_REPLY, 0, out->count, &out->bytes);
+    if (out->lost) {
+        out->lost = !send_frame(f, out->peer, FORWARD_RESET, 0, 0, NULL);
+    }
+    if (out->count > 0) {
+        out->lost =
+            out->lost || out->bytes.failed || !send_frame(f, out->peer, FORWARD_REPLY, 0, out->count, &out->bytes);
     }
     out->count = 0;
     resp_buffer_clear(&out->bytes);
@@ -499,7 +552,7 @@ bool forward_receive(struct forward *f, uint64_t from, const void *frame, size_t
     case FORWARD_REPLY:
         return receive_replies(f, from, at, len, head.count);
     case FORWARD_RESET:
-        outstanding_fail(f, from, UINT64_MAX, EXEC_UNKNOWN);
+        outstanding_fail(f, from, UINT64_MAX);
         return true;
     default:
         return false;
@@ -525,7 +578,7 @@ static void timer_cb(struct env_timer *timer)
     struct forward *f = timer->data;
 
     f->timer_set = false;
-    outstanding_fail(f, 0, now_us(f), EXEC_UNKNOWN);
+    outstanding_fail(f, 0, now_us(f));
     arm_timer(f);
 }
 
@@ -533,7 +586,7 @@ void forward_turn_end(struct forward *f)
 {
     flush_requests(f);
     for (unsigned i = 0; i < f->n_replies; i++) {
-        if (f->replies[i].count > 0) {
+        if (f->replies[i].count > 0 || f->replies[i].lost) {
             flush_replies(f, &f->replies[i]);
         }
     }
@@ -556,6 +609,10 @@ void forward_changed(struct forward *f)
 
 void forward_peer_state(struct forward *f, uint64_t peer, bool connected)
 {
+    for (unsigned i = 0; i < f->n_replies; i++) {
+        f->replies[i].lost =
+            f->replies[i].lost && f->replies[i].peer != peer; /* the next connection begins with RESET */
+    }
     if (connected) {
         (void)send_frame(f, peer, FORWARD_RESET, 0, 0, NULL);
         return;
@@ -563,7 +620,7 @@ void forward_peer_state(struct forward *f, uint64_t peer, bool connected)
     if (f->out_count > 0 && f->out_peer == peer) {
         flush_requests(f); /* refused by the link: those end as not executed */
     }
-    outstanding_fail(f, peer, UINT64_MAX, EXEC_UNKNOWN);
+    outstanding_fail(f, peer, UINT64_MAX);
 }
 
 struct forward *forward_new(struct executor *ex)
@@ -590,7 +647,7 @@ struct forward *forward_new(struct executor *ex)
 void forward_stop(struct forward *f)
 {
     flush_requests(f);
-    outstanding_fail(f, 0, UINT64_MAX, EXEC_UNKNOWN);
+    outstanding_fail(f, 0, UINT64_MAX);
 }
 
 void forward_free(struct forward *f)

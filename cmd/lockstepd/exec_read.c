@@ -59,28 +59,43 @@ void exec_read_now(struct executor *ex, struct exec_request *request)
     exec_finish(ex, request);
 }
 
+static void confirmed(struct executor *ex, struct exec_request *request, enum replica_status status)
+{
+    struct exec_session *s = request->session;
+
+    session_reads_pop(s, request);
+    exec_list_remove(&request->group->requests, request);
+    request->group = NULL;
+    if (status == REPLICA_DISPUTED) {
+        request->error = EXEC_DISPUTED;
+    }
+    if (status != REPLICA_OK) {
+        exec_route_again(ex, request);
+    } else if (s->last_batch != NULL) {
+        assert(s->last_batch->proposed);
+        exec_ride(s->last_batch, request);
+    } else {
+        ex->stats.reads_confirmed++;
+        exec_read_now(ex, request);
+    }
+}
+
+/* Groups are confirmed in order. What is not confirmed takes all that waits of its session along, before it and behind
+ * it: a group may be refused at once while an earlier one waits, or be lost before the next is started. */
 static void confirmed_cb(struct replica_read *read, enum replica_status status)
 {
     struct read_group *group = read->data;
     struct executor *ex = group->executor;
 
     while (group->requests.first != NULL) {
-        struct exec_request *request = group->requests.first;
-        struct exec_session *s = request->session;
-        exec_list_remove(&group->requests, request);
-        session_reads_pop(s, request);
-        request->group = NULL;
-        if (status == REPLICA_DISPUTED) {
-            request->error = EXEC_DISPUTED;
+        struct exec_session *s = group->requests.first->session;
+        if (status == REPLICA_OK) {
+            assert(s->reads->group == group);
+            confirmed(ex, s->reads, status);
+            continue;
         }
-        if (status != REPLICA_OK) {
-            exec_route_again(ex, request);
-        } else if (s->last_batch != NULL) {
-            assert(s->last_batch->proposed);
-            exec_ride(s->last_batch, request);
-        } else {
-            ex->stats.reads_confirmed++;
-            exec_read_now(ex, request);
+        while (s->reads != NULL) {
+            confirmed(ex, s->reads, status);
         }
     }
     free(group);
@@ -136,5 +151,15 @@ void exec_reads_turn_end(struct executor *ex)
     const enum replica_status status = replica_read_start(ex->replica, &group->read);
     if (status != REPLICA_OK) {
         confirmed_cb(&group->read, status);
+    }
+}
+
+void exec_reads_stop(struct executor *ex)
+{
+    struct read_group *group = ex->collecting;
+
+    if (group != NULL) {
+        ex->collecting = NULL;
+        confirmed_cb(&group->read, REPLICA_NOT_LEADER);
     }
 }

@@ -37,6 +37,7 @@ void exec_finish(struct executor *ex, struct exec_request *request)
 {
     assert(request->session->unfinished > 0);
     request->session->unfinished--;
+    request->session->ended++;
     assert(ex->outstanding > 0);
     ex->outstanding--;
     free(request->args);
@@ -178,6 +179,32 @@ void exec_route_again(struct executor *ex, struct exec_request *request)
     assert(request->args != NULL || request->error != NULL);
     s->unfinished--;
     held_insert(ex, s, request);
+}
+
+bool exec_end_waiting(struct executor *ex, struct exec_session *s)
+{
+    struct exec_request *oldest = s->held;
+
+    if (oldest != NULL && oldest->order == s->ended + 1) {
+        s->held = oldest->next;
+        if (s->held == NULL) {
+            s->held_tail = NULL;
+            held_unlink(ex, s);
+        }
+        ex->held_bytes -= held_cost(oldest);
+        s->unfinished++;
+    } else {
+        oldest = ex->failing.first;
+        while (oldest != NULL && (oldest->session != s || oldest->order != s->ended + 1)) {
+            oldest = oldest->next;
+        }
+        if (oldest == NULL) {
+            return false;
+        }
+        exec_list_remove(&ex->failing, oldest);
+    }
+    exec_finish_error(ex, oldest, oldest->error != NULL ? oldest->error : EXEC_TRYAGAIN);
+    return true;
 }
 
 /* Route the held requests of a session that has nothing unfinished. */
@@ -480,8 +507,9 @@ void executor_attach(struct executor *ex, struct replica *replica)
 
 void executor_free(struct executor *ex)
 {
-    if (ex->stopping) {
-        settle(ex); /* what was held behind requests that ended with the replica */
+    if (ex->stopping) { /* what was behind requests that ended with the replica */
+        exec_reads_stop(ex);
+        settle(ex);
     }
     ex->config.env->ops->timer_fini(ex->config.env, &ex->tick_timer);
     ex->config.env->ops->timer_fini(ex->config.env, &ex->gather_timer);

@@ -38,6 +38,7 @@ struct exec_session {
     uint64_t revision;     /* newest revision that this session has seen */
     uint64_t local_index;  /* newest index that a local read of it waits for */
     uint64_t submitted;    /* requests so far */
+    uint64_t ended;        /* of these; in order, so the next to end is the one after them */
     bool proxy;            /* of a session on another node */
 };
 
@@ -140,7 +141,8 @@ uint64_t executor_outstanding(const struct executor *executor);
 void executor_turn_end(struct executor *executor);
 /* After replica_turn_end, which may have confirmed reads of other nodes: send what it gave. */
 void executor_flush(struct executor *executor);
-/* Everything outstanding ends with an error. */
+/* Everything outstanding ends with an error: now, or, if the replica has it or has something before it, when that is
+ * closed and executor_free called. */
 void executor_stop(struct executor *executor);
 /* A frame of EXECUTOR_CHANNEL from a node. False: malformed. */
 bool executor_receive(struct executor *executor, uint64_t from, const void *frame, size_t len);

@@ -129,6 +129,8 @@ void exec_route(struct executor *ex, struct exec_session *s, struct exec_request
 /* A request that counts as unfinished and was certainly not executed: once the earlier ones of its session have ended,
  * route it anew or, if it has an error, end it with that. One without an error has its arguments. */
 void exec_route_again(struct executor *ex, struct exec_request *request);
+/* End the oldest request of the session, with its error or as not executed, if it is held or about to fail. */
+bool exec_end_waiting(struct executor *ex, struct exec_session *s);
 /* The node to which `leader` of `term` were sent requests does not lead any more. */
 void exec_declined(struct executor *ex, uint64_t leader, uint64_t term);
 /* Copy the arguments if that has not been done. False: out of memory. */
@@ -160,6 +162,8 @@ void exec_read(struct executor *ex, struct exec_request *request);
 void exec_reads_to_riders(struct executor *ex, struct exec_session *s, struct exec_batch *batch);
 void exec_read_now(struct executor *ex, struct exec_request *request);
 void exec_reads_turn_end(struct executor *ex);
+/* No turn ends any more, and the replica is closed: those that wait for that are not executed. */
+void exec_reads_stop(struct executor *ex);
 
 /* exec_local.c */
 /* Take a read that this node's own copy will be able to answer. False: it can't. */

@@ -1,0 +1,246 @@
+/* Commands to and from other nodes, and their replies, in every order in which frames may come or be lost. */
+#include "tests/unit/executor_fixture.h"
+
+/* --- Requests ---------------------------------------------------------------------------------------------------- */
+
+START_TEST(what_a_former_leader_declined_goes_to_the_next)
+{
+    set_leader(2, 6);
+    struct test_request *first = submit("SET a 1");
+    struct test_request *second = submit("SET a 2");
+    turn();
+    assert_sent(0, 2, "SET a 1 | SET a 2");
+    answer(0, 0, "-TRY\r\n", 1);
+    answer(0, 1, "-TRY\r\n", 1);
+    struct test_request *third = submit("SET a 3");
+    turn();
+    ck_assert_uint_eq(n_frames, 1); /* not to that one again, in that term */
+    set_leader(3, 7);
+    turn();
+    assert_sent(1, 3, "SET a 1 | SET a 2 | SET a 3");
+    for (unsigned i = 0; i < 3; i++) {
+        answer(1, i, "+OK\r\n", 0);
+    }
+    assert_reply(first, "+OK");
+    assert_reply(second, "+OK");
+    assert_reply(third, "+OK");
+}
+END_TEST
+
+START_TEST(what_came_back_goes_before_what_was_held)
+{
+    set_leader(2, 6);
+    (void)submit("SET a 1");
+    (void)submit("SET a 2");
+    turn();
+    set_leader(3, 7);
+    (void)submit("SET a 3"); /* held: the first two are with node 2 */
+    turn();
+    ck_assert_uint_eq(n_frames, 1);
+    answer(0, 0, "+OK\r\n", 0);
+    answer(0, 1, "-TRY\r\n", 1);
+    turn();
+    assert_sent(1, 3, "SET a 2 | SET a 3");
+}
+END_TEST
+
+/* A REQUEST frame of a node for `term`: one command of its session 9. */
+static void forwarded_by(uint64_t peer, uint64_t term, uint64_t number, const char *command)
+{
+    struct iovec argv[8];
+    char line[128];
+    uint8_t bytes[512] = {EXECUTOR_CHANNEL, 1, 1};
+    const uint32_t one = 1;
+    const uint64_t id = 9;
+
+    (void)snprintf(line, sizeof line, "%s", command);
+    const unsigned argc = split(line, argv);
+    struct exec_args *args = exec_args_command(argv, argc);
+    memcpy(bytes + 4, &one, 4);
+    memcpy(bytes + 8, &term, 8);
+    memcpy(bytes + 16, &number, 8);
+    memcpy(bytes + 24, &id, 8);
+    memcpy(bytes + 32, &args->len, 4);
+    bytes[36] = 2;
+    memcpy(bytes + 40, args->bytes, args->len);
+    ck_assert(executor_receive(ex, peer, bytes, 40 + ((args->len + 7) & ~7u)));
+    free(args);
+}
+
+static void forwarded(uint64_t term, uint64_t number, const char *command)
+{
+    forwarded_by(2, term, number, command);
+}
+
+static uint32_t reply_flags(unsigned frame)
+{
+    ck_assert_uint_lt(frame, n_frames);
+    ck_assert_uint_eq(frames[frame].bytes[2], 2);
+    return (uint32_t)number_at(frames[frame].bytes + 36, 4);
+}
+
+START_TEST(a_former_leader_says_what_it_never_proposed)
+{
+    fake.propose = REPLICA_BUSY;
+    forwarded(5, 100, "SET a 1");
+    turn();
+    ck_assert_uint_eq(n_frames, 0);
+    fake_lose_leadership(ex, 3, 6);
+    turn();
+    ck_assert_uint_eq(n_frames, 1);
+    ck_assert_uint_eq(frames[0].peer, 2);
+    ck_assert_uint_eq(reply_flags(0), 1);
+    forwarded(5, 101, "SET a 2"); /* sent before node 2 knew */
+    turn();
+    ck_assert_uint_eq(reply_flags(1), 1);
+}
+END_TEST
+
+START_TEST(a_proposed_forward_is_never_declined)
+{
+    forwarded(5, 100, "SET a 1");
+    turn();
+    ck_assert_uint_eq(fake.n, 1);
+    fake_lose_leadership(ex, 3, 6);
+    turn();
+    ck_assert_uint_eq(reply_flags(0), 0);
+    ck_assert_ptr_nonnull(memmem(frames[0].bytes, frames[0].len, "-UNKNOWN", 8));
+}
+END_TEST
+
+/* Replaced nodes come back under fresh ids, so one process sees more of them than a cluster may have. */
+START_TEST(any_number_of_nodes_one_after_another_is_answered)
+{
+    for (uint64_t peer = 2; peer < 2 + 4 * (uint64_t)REPLICA_SERVERS_MAX; peer++) {
+        fake.refused = true; /* a read that is answered at once */
+        forwarded_by(peer, 5, 100, "GET a");
+        turn();
+        ck_assert_uint_eq(n_frames, 1);
+        ck_assert_uint_eq(frames[0].peer, peer);
+        n_frames = 0;
+    }
+}
+END_TEST
+
+START_TEST(a_refusal_of_its_own_is_the_client_s)
+{
+    fake.propose = REPLICA_NO_SPACE;
+    forwarded(5, 100, "SET a 1");
+    turn();
+    ck_assert_uint_eq(reply_flags(0), 0);
+    ck_assert_ptr_nonnull(memmem(frames[0].bytes, frames[0].len, "-NOSPACE", 8));
+}
+END_TEST
+
+START_TEST(a_lost_link_ends_the_sent_before_the_unsent)
+{
+    set_leader(2, 6);
+    struct test_request *first = submit("SET a 1");
+    turn();
+    struct test_request *second = submit("SET a 2");
+    link_up = false;
+    executor_peer_state(ex, 2, false);
+    turn();
+    assert_reply(first, "-UNKNOWN");
+    assert_reply(second, "-TRYAGAIN");
+    ck_assert_uint_lt(first->ended, second->ended);
+}
+END_TEST
+
+/* --- Replies ----------------------------------------------------------------------------------------------------- */
+
+START_TEST(a_reply_to_a_later_request_ends_the_earlier_first)
+{
+    set_leader(2, 6);
+    struct test_request *write = submit("SET a 1");
+    struct test_request *read = submit("GET a");
+    struct test_request *last = submit("SET a 2");
+    turn();
+    answer(0, 2, "+OK\r\n", 0);
+    assert_reply(write, "-UNKNOWN");
+    assert_reply(read, "-TRYAGAIN");
+    assert_reply(last, "+OK");
+    ck_assert_uint_eq(write->ended, 1);
+    ck_assert_uint_eq(read->ended, 2);
+    answer(0, 0, "+OK\r\n", 0); /* too late */
+    ck_assert_uint_eq(write->out.len,
+                      strlen("-UNKNOWN the outcome is not known: the command may have been executed\r\n"));
+}
+END_TEST
+
+START_TEST(what_was_declined_ends_before_what_is_lost)
+{
+    set_leader(2, 6);
+    struct test_request *first = submit("SET a 1");
+    struct test_request *second = submit("SET a 2");
+    turn();
+    answer(0, 0, "-TRY\r\n", 1);
+    executor_peer_state(ex, 2, false);
+    turn();
+    assert_reply(first, "-TRYAGAIN");
+    assert_reply(second, "-UNKNOWN");
+    ck_assert_uint_lt(first->ended, second->ended);
+}
+END_TEST
+
+START_TEST(a_reply_to_what_was_not_sent_is_malformed)
+{
+    uint8_t bytes[16 + 24] = {EXECUTOR_CHANNEL, 1, 2, 0, 1};
+    uint64_t numbers[REQUESTS_MAX] = {0};
+    char text[64];
+    set_leader(2, 6);
+    struct test_request *first = submit("SET a 1");
+    turn();
+    struct test_request *second = submit("SET a 2");
+    ck_assert_uint_eq(frame_commands(0, text, sizeof text, numbers), 1);
+    numbers[0]++;
+    memcpy(bytes + 16, numbers, 8);
+    ck_assert(!executor_receive(ex, 2, bytes, sizeof bytes));
+    answer(0, 0, "+OK\r\n", 0);
+    assert_reply(first, "+OK");
+    ck_assert_uint_eq(second->ended, 0);
+}
+END_TEST
+
+/* The link is up and its queue is full: what could not be sent is made known once there is room. */
+START_TEST(dropped_replies_are_told)
+{
+    fake.refused = true; /* reads are answered at once */
+    forwarded(5, 100, "GET a");
+    link_up = false;
+    turn();
+    forwarded(5, 101, "GET a");
+    link_up = true;
+    turn();
+    ck_assert_uint_eq(n_frames, 2);
+    ck_assert_uint_eq(frames[0].bytes[2], 3);
+    ck_assert_uint_eq(frames[1].bytes[2], 2);
+    turn();
+    ck_assert_uint_eq(n_frames, 2);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("exec_forward");
+    TCase *tcase = tcase_create("all");
+
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, what_a_former_leader_declined_goes_to_the_next);
+    tcase_add_test(tcase, what_came_back_goes_before_what_was_held);
+    tcase_add_test(tcase, a_former_leader_says_what_it_never_proposed);
+    tcase_add_test(tcase, a_proposed_forward_is_never_declined);
+    tcase_add_test(tcase, any_number_of_nodes_one_after_another_is_answered);
+    tcase_add_test(tcase, a_refusal_of_its_own_is_the_client_s);
+    tcase_add_test(tcase, a_lost_link_ends_the_sent_before_the_unsent);
+    tcase_add_test(tcase, a_reply_to_a_later_request_ends_the_earlier_first);
+    tcase_add_test(tcase, what_was_declined_ends_before_what_is_lost);
+    tcase_add_test(tcase, a_reply_to_what_was_not_sent_is_malformed);
+    tcase_add_test(tcase, dropped_replies_are_told);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
