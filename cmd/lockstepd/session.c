@@ -400,12 +400,23 @@ static bool session_may_run(struct session *s, const struct command_entry *entry
     return command != NULL && (command->flags & COMMAND_LOADING) != 0;
 }
 
+/* A web page can have a browser send commands in the body of a request to any port. Such a request's first line or
+ * header ends the connection before its body is looked at, as in Redis. */
+static bool session_is_http(const struct iovec *name)
+{
+    return argument_is(*name, "post") || argument_is(*name, "host:");
+}
+
 /* Everything but the straight path: loading, unknown commands, local ones, transactions, muted replies, redirection. */
 static void session_route(struct session *s, const struct command_entry *entry, const struct iovec *argv, unsigned argc,
                           struct resp_buffer *out)
 {
     if (entry == NULL || !command_arity_ok(entry->arity, argc)) {
-        if (entry == NULL) {
+        if (entry == NULL && session_is_http(&argv[0])) {
+            node_log(s->owner->node, 1, "HTTP on the port for clients, from %s: the connection is closed",
+                     conn_peer_name(s->conn));
+            conn_close(s->conn, "HTTP");
+        } else if (entry == NULL) {
             reply_unknown_command(out, argv, argc);
         } else if (strcmp(entry->name, "exec") == 0) {
             multi_refuse_exec(s, out);

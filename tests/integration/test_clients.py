@@ -206,6 +206,23 @@ def garbage_is_refused():
 
 
 @test
+def http_is_cut_off():
+    """What a browser would send for a web page is executed no further than its first line or Host header."""
+    with Cluster(1) as cluster:
+        node = cluster.nodes[0]
+        for head in (b"POST / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\n", b"*1\r\n$4\r\npOsT\r\n"):
+            with socket.create_connection((HOST, node.port), timeout=PATIENCE) as raw:
+                try:
+                    raw.sendall(head + b"\r\nSET planted 1\r\n")
+                    while raw.recv(4096):
+                        pass
+                except ConnectionResetError:
+                    pass  # closed with our bytes unread
+            expect_equal(node.call("EXISTS", "planted"), 0, "the key that the body would set")
+        expect("HTTP" in node.log_text(), "the log does not say so")
+
+
+@test
 def redirect_answers_moved():
     """With `redirect yes` a follower answers -MOVED with the leader's address, and executes nothing."""
     with Cluster(3, flags=["--redirect", "yes"]) as cluster:
