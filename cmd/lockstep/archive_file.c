@@ -124,6 +124,7 @@ struct archive_reader *archive_reader_open(const char *path, char error[ARCHIVE_
     memcpy(r->head.cluster, r->header.cluster, sizeof r->head.cluster);
     r->head.first_index = r->header.first_index;
     r->head.prev_term = r->header.prev_term;
+    r->head.salt = r->header.salt;
     r->offset = sizeof r->header;
     return r;
 }
@@ -305,14 +306,15 @@ struct archive_writer *archive_writer_create(const char *dir, const struct archi
                                              char error[ARCHIVE_ERROR_MAX])
 {
     struct archive_writer *w = writer_new(dir, head->first_index);
-    struct header h = {.version = VERSION, .first_index = head->first_index, .prev_term = head->prev_term};
+    struct header h = {
+        .version = VERSION, .first_index = head->first_index, .prev_term = head->prev_term, .salt = head->salt};
     snprintf(error, ARCHIVE_ERROR_MAX, "out of memory, or the path is too long");
     if (w == NULL) {
         return NULL;
     }
     memcpy(h.magic, magic, sizeof h.magic);
     memcpy(h.cluster, head->cluster, sizeof h.cluster);
-    if (getentropy(&h.salt, sizeof h.salt) != 0) {
+    if (h.salt == 0 && getentropy(&h.salt, sizeof h.salt) != 0) {
         h.salt = head->first_index;
     }
     h.check = header_check(&h);

@@ -23,6 +23,7 @@ struct archive_head {
     uint8_t cluster[16];
     uint64_t first_index; /* of the first entry of the file */
     uint64_t prev_term;   /* of the entry before it, 0: not known */
+    uint64_t salt;        /* tells records of this file from those of others; 0 for the writer: a random one */
 };
 
 /* --- Reading ------------------------------------------------------------------------------------------------------ */

@@ -8,12 +8,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/unit/golden.h"
+
 #define FIRST 41u
 
 static char dir[64];
 static char path[128];
 static char error[ARCHIVE_ERROR_MAX];
-static const struct archive_head head = {.cluster = "0123456789abcde", .first_index = FIRST, .prev_term = 2};
+static const struct archive_head head = {
+    .cluster = "0123456789abcde", .first_index = FIRST, .prev_term = 2, .salt = 0x0123456789abcdef};
 
 static void setup(void)
 {
@@ -184,6 +187,57 @@ START_TEST(names_are_told_apart)
 }
 END_TEST
 
+#define GOLDEN_LAST 45u
+
+START_TEST(a_file_has_the_bytes_of_the_golden_file)
+{
+    uint8_t golden[4096], bytes[4096];
+    const size_t n = golden_read("archive-v1.hex", golden, sizeof golden);
+    write_file(GOLDEN_LAST, true);
+    FILE *file = fopen(path, "r");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_uint_eq(fread(bytes, 1, sizeof bytes, file), n);
+    (void)fclose(file);
+    ck_assert_mem_eq(bytes, golden, n);
+}
+END_TEST
+
+START_TEST(the_golden_file_is_still_read)
+{
+    uint8_t golden[4096];
+    uint64_t last;
+    const size_t n = golden_read("archive-v1.hex", golden, sizeof golden);
+    FILE *file = fopen(path, "w");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_uint_eq(fwrite(golden, 1, n, file), n);
+    ck_assert_int_eq(fclose(file), 0);
+    ck_assert_int_eq(read_file(&last), ARCHIVE_SEALED);
+    ck_assert_uint_eq(last, GOLDEN_LAST);
+    struct archive_reader *reader = archive_reader_open(path, error);
+    ck_assert_ptr_nonnull(reader);
+    ck_assert_mem_eq(archive_reader_head(reader), &head, sizeof head);
+    archive_reader_close(reader);
+}
+END_TEST
+
+START_TEST(salts_are_random)
+{
+    const struct archive_head unsalted = {.cluster = "0123456789abcde", .first_index = FIRST, .prev_term = 2};
+    uint64_t salts[2];
+    for (unsigned i = 0; i < 2; i++) {
+        struct archive_writer *writer = archive_writer_create(dir, &unsalted, error);
+        ck_assert_ptr_nonnull(writer);
+        ck_assert(archive_writer_close(writer, false, error));
+        struct archive_reader *reader = archive_reader_open(path, error);
+        ck_assert_ptr_nonnull(reader);
+        salts[i] = archive_reader_head(reader)->salt;
+        archive_reader_close(reader);
+        (void)unlink(path);
+    }
+    ck_assert_uint_ne(salts[0], salts[1]);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("archive_file");
@@ -197,6 +251,9 @@ int main(void)
     tcase_add_test(tc, damage_before_whole_entries_is_no_torn_end);
     tcase_add_test(tc, entries_out_of_order_are_refused);
     tcase_add_test(tc, names_are_told_apart);
+    tcase_add_test(tc, a_file_has_the_bytes_of_the_golden_file);
+    tcase_add_test(tc, the_golden_file_is_still_read);
+    tcase_add_test(tc, salts_are_random);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

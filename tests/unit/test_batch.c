@@ -5,6 +5,7 @@
 
 #include "store/command.h"
 #include "store/store.h"
+#include "tests/unit/golden.h"
 
 #define TEXT(s)                                                                                                        \
     {                                                                                                                  \
@@ -46,53 +47,22 @@ static struct entry sample(void)
 
 /* --- Golden files ------------------------------------------------------------------------------------------------- */
 
-static void golden_path(char *path, size_t size, const char *name)
-{
-    const char *end = strstr(__FILE__, "unit/test_batch.c");
-    ck_assert_ptr_nonnull(end);
-    snprintf(path, size, "%.*sgolden/%s", (int)(end - __FILE__), __FILE__, name);
-}
-
-static struct entry golden_read(const char *name)
-{
-    char path[512];
-    golden_path(path, sizeof path, name);
-    FILE *file = fopen(path, "r");
-    ck_assert_msg(file != NULL, "cannot read %s", path);
-    struct entry entry = {.data = malloc(4096)};
-    char line[512];
-    while (fgets(line, sizeof line, file) != NULL) {
-        line[strcspn(line, "#\n")] = '\0';
-        unsigned byte;
-        int used;
-        for (const char *at = line; sscanf(at, " %2x%n", &byte, &used) == 1; at += used) {
-            ck_assert_uint_lt(entry.len, 4096);
-            entry.data[entry.len++] = (uint8_t)byte;
-        }
-    }
-    fclose(file);
-    return entry;
-}
-
 START_TEST(entry_has_the_bytes_of_the_golden_file)
 {
-    struct entry want = golden_read("entry-v1.hex");
+    uint8_t bytes[4096];
+    const struct entry want = {.data = bytes, .len = golden_read("entry-v1.hex", bytes, sizeof bytes)};
     struct entry got = sample();
     ck_assert_uint_eq(got.len, want.len);
     ck_assert_mem_eq(got.data, want.data, want.len);
     ck_assert_int_eq(store_entry_check(want.data, want.len), STORE_OK);
     ck_assert_uint_eq(store_entry_time_ms(want.data, want.len), 123456789);
-    free(want.data);
     free(got.data);
 }
 END_TEST
 
 START_TEST(command_numbers_are_those_of_the_golden_file)
 {
-    char path[512];
-    golden_path(path, sizeof path, "commands-v1.txt");
-    FILE *file = fopen(path, "r");
-    ck_assert_msg(file != NULL, "cannot read %s", path);
+    FILE *file = golden_open("commands-v1.txt");
     unsigned number;
     char name[64];
     unsigned listed = 0;
@@ -108,7 +78,7 @@ START_TEST(command_numbers_are_those_of_the_golden_file)
     while (store_command_at(known) != NULL) {
         known++;
     }
-    ck_assert_msg(listed == known, "%u commands, %u in %s: append what is new", known, listed, path);
+    ck_assert_msg(listed == known, "%u commands, %u in commands-v1.txt: append what is new", known, listed);
 }
 END_TEST
 

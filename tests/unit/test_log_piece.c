@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/unit/golden.h"
+
 #define ENTRIES 5u
 
 static struct wal_entry entries[ENTRIES];
@@ -36,25 +38,30 @@ static uint8_t *encoded(unsigned n, size_t *len)
     return bytes;
 }
 
+static void piece_check(const uint8_t *bytes, size_t len, unsigned n)
+{
+    struct log_piece piece;
+    struct wal_entry entry;
+    ck_assert(log_piece_open(&piece, bytes, len));
+    ck_assert_uint_eq(piece.left, n);
+    ck_assert_uint_eq(piece.last, 1234);
+    for (unsigned i = 0; i < n; i++) {
+        ck_assert(log_piece_next(&piece, &entry));
+        ck_assert_uint_eq(entry.index, entries[i].index);
+        ck_assert_uint_eq(entry.term, entries[i].term);
+        ck_assert_int_eq(entry.type, entries[i].type);
+        ck_assert_uint_eq(entry.len, entries[i].len);
+        ck_assert(entry.len == 0 || memcmp(entry.data, payload, entry.len) == 0);
+    }
+    ck_assert(!log_piece_next(&piece, &entry));
+}
+
 START_TEST(entries_come_back)
 {
     for (unsigned n = 0; n <= ENTRIES; n++) {
         size_t len;
         uint8_t *bytes = encoded(n, &len);
-        struct log_piece piece;
-        struct wal_entry entry;
-        ck_assert(log_piece_open(&piece, bytes, len));
-        ck_assert_uint_eq(piece.left, n);
-        ck_assert_uint_eq(piece.last, 1234);
-        for (unsigned i = 0; i < n; i++) {
-            ck_assert(log_piece_next(&piece, &entry));
-            ck_assert_uint_eq(entry.index, entries[i].index);
-            ck_assert_uint_eq(entry.term, entries[i].term);
-            ck_assert_int_eq(entry.type, entries[i].type);
-            ck_assert_uint_eq(entry.len, entries[i].len);
-            ck_assert(entry.len == 0 || memcmp(entry.data, payload, entry.len) == 0);
-        }
-        ck_assert(!log_piece_next(&piece, &entry));
+        piece_check(bytes, len, n);
         free(bytes);
     }
 }
@@ -91,6 +98,26 @@ START_TEST(every_cut_is_noticed)
 }
 END_TEST
 
+START_TEST(a_piece_has_the_bytes_of_the_golden_file)
+{
+    uint8_t golden[1024];
+    size_t len;
+    const size_t n = golden_read("log-piece-v1.hex", golden, sizeof golden);
+    uint8_t *bytes = encoded(ENTRIES, &len);
+    ck_assert_uint_eq(len, n);
+    ck_assert_mem_eq(bytes, golden, n);
+    free(bytes);
+}
+END_TEST
+
+START_TEST(the_golden_file_is_still_read)
+{
+    uint8_t golden[1024];
+    const size_t n = golden_read("log-piece-v1.hex", golden, sizeof golden);
+    piece_check(golden, n, ENTRIES);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("log_piece");
@@ -99,6 +126,8 @@ int main(void)
     tcase_add_test(tc, entries_come_back);
     tcase_add_test(tc, every_flipped_bit_is_noticed);
     tcase_add_test(tc, every_cut_is_noticed);
+    tcase_add_test(tc, a_piece_has_the_bytes_of_the_golden_file);
+    tcase_add_test(tc, the_golden_file_is_still_read);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tests/unit/golden.h"
 #include "tests/unit/message_samples.h"
 
 static uint8_t frame[SAMPLE_FRAME_MAX];
@@ -249,12 +250,8 @@ static void golden_line(FILE *file, char *line, size_t size)
 START_TEST(frames_have_the_bytes_of_the_golden_file)
 {
     static char line[4096];
-    char path[512], expected[4096];
-    const char *end = strstr(__FILE__, "unit/test_message.c");
-    ck_assert_ptr_nonnull(end);
-    snprintf(path, sizeof path, "%.*sgolden/messages-v1.hex", (int)(end - __FILE__), __FILE__);
-    FILE *file = fopen(path, "r");
-    ck_assert_msg(file != NULL, "can't read %s", path);
+    char expected[4096];
+    FILE *file = golden_open("messages-v1.hex");
     for (unsigned type = 1; type <= SAMPLES; type++) {
         size_t len = sample_frame((enum message_type)type);
         int n = snprintf(expected, sizeof expected, "%u ", type);

@@ -2,6 +2,7 @@
 #include "tests/unit/snapshot_fixture.h"
 
 #include "consensus/snapshot_format.h"
+#include "tests/unit/golden.h"
 
 #define GOLDEN_MAX (5u * ENV_BLOCK)
 
@@ -537,14 +538,9 @@ END_TEST
 
 /* --- Golden files: rows of 16 bytes with their offset; what is not there is zero ---------------------------------- */
 
-static size_t golden_read(const char *name, uint8_t bytes[GOLDEN_MAX])
+static size_t golden_rows(const char *name, uint8_t bytes[GOLDEN_MAX])
 {
-    char path[512];
-    const char *end = strstr(__FILE__, "unit/");
-    ck_assert_ptr_nonnull(end);
-    snprintf(path, sizeof path, "%.*sgolden/%s", (int)(end - __FILE__), __FILE__, name);
-    FILE *file = fopen(path, "r");
-    ck_assert_msg(file != NULL, "%s", path);
+    FILE *file = golden_open(name);
     memset(bytes, 0, GOLDEN_MAX);
     size_t top = 0;
     char line[256];
@@ -570,7 +566,7 @@ static size_t golden_read(const char *name, uint8_t bytes[GOLDEN_MAX])
 START_TEST(a_file_has_the_bytes_of_the_golden_file)
 {
     static uint8_t golden[GOLDEN_MAX];
-    size_t n = golden_read("snapshot-v1.hex", golden);
+    size_t n = golden_rows("snapshot-v1.hex", golden);
     struct mem_env *mem = mem_env_new(1);
     snap_write_all(mem, 9, 2, 2, 77); /* incompressible, so nothing depends on lz4's choices */
     size_t size;
@@ -585,10 +581,10 @@ START_TEST(the_golden_files_are_still_read)
 {
     static uint8_t golden[GOLDEN_MAX];
     struct mem_env *mem = mem_env_new(1);
-    size_t n = golden_read("snapshot-v1.hex", golden);
+    size_t n = golden_rows("snapshot-v1.hex", golden);
     mem_env_file_put(mem, "snapshot-0000000000000009-0000000000000002", golden, n);
     snap_check(mem, 9, 2, 2, 77);
-    n = golden_read("snapshot-lz4-v1.hex", golden);
+    n = golden_rows("snapshot-lz4-v1.hex", golden);
     mem_env_file_put(mem, "snapshot-0000000000000009-0000000000000003", golden, n);
     snap_check(mem, 9, 3, 3, 4000);
     mem_env_free(mem);

@@ -3,6 +3,7 @@
 #include <xxhash.h>
 
 #include "snapshot_probe.h"
+#include "tests/unit/golden.h"
 #include "store/snapshot_format.h"
 
 #define TRAILER_AT(stream) ((stream)->len - SNAPSHOT_TRAILER_BYTES)
@@ -37,38 +38,18 @@ static struct bytes sample_stream(void)
     return stream;
 }
 
-/* Hex bytes; "xx*n" stands for n of them; # begins a comment. */
-static struct bytes golden_read(const char *name)
+static struct bytes golden_stream(void)
 {
-    char path[512], line[512];
-    const char *end = strstr(__FILE__, "unit/test_snapshot_load.c");
-    ck_assert_ptr_nonnull(end);
-    snprintf(path, sizeof path, "%.*sgolden/%s", (int)(end - __FILE__), __FILE__, name);
-    FILE *file = fopen(path, "r");
-    ck_assert_msg(file != NULL, "cannot read %s", path);
-    struct bytes bytes = {0};
-    while (fgets(line, sizeof line, file) != NULL) {
-        line[strcspn(line, "#\n")] = '\0';
-        unsigned byte;
-        int used;
-        for (const char *at = line; sscanf(at, " %2x%n", &byte, &used) == 1; at += used) {
-            unsigned times = 1;
-            int more = 0;
-            if (at[used] == '*' && sscanf(at + used, "*%u%n", &times, &more) == 1) {
-                used += more;
-            }
-            for (; times > 0; times--) {
-                bytes_add(&bytes, &(uint8_t){(uint8_t)byte}, 1);
-            }
-        }
-    }
-    fclose(file);
+    const size_t capacity = 65536;
+    struct bytes bytes = {.data = malloc(capacity), .capacity = capacity};
+    ck_assert_ptr_nonnull(bytes.data);
+    bytes.len = golden_read("snapshot-stream-v1.hex", bytes.data, capacity);
     return bytes;
 }
 
 START_TEST(stream_has_the_bytes_of_the_golden_file)
 {
-    struct bytes want = golden_read("snapshot-stream-v1.hex"), got = sample_stream();
+    struct bytes want = golden_stream(), got = sample_stream();
     ck_assert_uint_eq(got.len, want.len);
     ck_assert_mem_eq(got.data, want.data, want.len);
     bytes_fini(&want);
@@ -78,7 +59,7 @@ END_TEST
 
 START_TEST(golden_file_loads_to_its_content)
 {
-    struct bytes golden = golden_read("snapshot-stream-v1.hex");
+    struct bytes golden = golden_stream();
     struct store *loaded = load_ok(&golden, PROBE_SEED), *want = sample();
     ck_assert_same(want, loaded);
     ck_assert_uint_eq(store_keys(loaded), 4);

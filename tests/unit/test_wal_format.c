@@ -5,33 +5,9 @@
 
 #include "consensus/slots.h"
 #include "consensus/wal_format.h"
+#include "tests/unit/golden.h"
 
 #define GOLDEN_MAX 8192u
-
-/* Hex bytes with # comments; returns how many. */
-static size_t golden_read(const char *name, uint8_t bytes[GOLDEN_MAX])
-{
-    char path[512];
-    const char *end = strstr(__FILE__, "unit/test_wal_format.c");
-    ck_assert_ptr_nonnull(end);
-    snprintf(path, sizeof path, "%.*sgolden/%s", (int)(end - __FILE__), __FILE__, name);
-    FILE *file = fopen(path, "r");
-    ck_assert_msg(file != NULL, "can't read %s", path);
-    size_t n = 0;
-    char line[256];
-    while (fgets(line, sizeof line, file) != NULL) {
-        line[strcspn(line, "#\n")] = '\0';
-        unsigned byte;
-        int used;
-        for (const char *at = line; sscanf(at, " %2x%n", &byte, &used) == 1; at += used) {
-            ck_assert_uint_lt(n, GOLDEN_MAX);
-            bytes[n++] = (uint8_t)byte;
-        }
-    }
-    fclose(file);
-    ck_assert_uint_gt(n, 0);
-    return n;
-}
 
 /* The log whose first segment is golden/wal-v1.hex. */
 static void golden_log(struct fix *fix)
@@ -47,7 +23,7 @@ static void golden_log(struct fix *fix)
 START_TEST(a_segment_has_the_bytes_of_the_golden_file)
 {
     uint8_t golden[GOLDEN_MAX];
-    size_t n = golden_read("wal-v1.hex", golden);
+    size_t n = golden_read("wal-v1.hex", golden, GOLDEN_MAX);
     struct fix fix;
     golden_log(&fix);
     const uint8_t *file = mem_env_file(fix.mem, "wal-00000001", NULL);
@@ -63,7 +39,7 @@ START_TEST(a_reset_has_the_bytes_of_the_golden_file)
 {
     static uint8_t image[FIX_SEGMENT_BYTES];
     uint8_t golden[GOLDEN_MAX];
-    size_t n = golden_read("wal-reset-v1.hex", golden);
+    size_t n = golden_read("wal-reset-v1.hex", golden, GOLDEN_MAX);
     struct fix fix;
     fix_init(&fix);
     fix_open(&fix);
@@ -90,7 +66,7 @@ START_TEST(the_golden_segment_is_still_read)
 {
     static uint8_t image[FIX_SEGMENT_BYTES];
     uint8_t golden[GOLDEN_MAX];
-    size_t n = golden_read("wal-v1.hex", golden);
+    size_t n = golden_read("wal-v1.hex", golden, GOLDEN_MAX);
     memcpy(image, golden, n);
     struct fix fix;
     fix_init(&fix);
@@ -116,7 +92,7 @@ static struct slots_state golden_state(void)
 START_TEST(a_slot_has_the_bytes_of_the_golden_file)
 {
     uint8_t golden[GOLDEN_MAX];
-    ck_assert_uint_eq(golden_read("slots-v1.hex", golden), 512);
+    ck_assert_uint_eq(golden_read("slots-v1.hex", golden, GOLDEN_MAX), 512);
     struct mem_env *mem = mem_env_new(1);
     struct slots_state state = golden_state();
     struct slots *slots;
@@ -135,7 +111,7 @@ START_TEST(the_golden_slot_is_still_read)
 {
     static uint8_t image[2 * ENV_BLOCK];
     uint8_t golden[GOLDEN_MAX];
-    ck_assert_uint_eq(golden_read("slots-v1.hex", golden), 512);
+    ck_assert_uint_eq(golden_read("slots-v1.hex", golden, GOLDEN_MAX), 512);
     memcpy(image, golden, 512);
     memcpy(image + ENV_BLOCK, golden, 512);
     struct mem_env *mem = mem_env_new(1);
