@@ -26,7 +26,9 @@ def main():
     parser.add_argument("--clients", action="store_true")
     args = parser.parse_args()
     failed = 0
-    with Cluster(3) as cluster:
+    # What commands mean is compared, not what a change of leaders does to them (UNKNOWN, CLUSTERDOWN): with this timeout
+    # there is none, even on a busy machine.
+    with Cluster(3, flags=["--election-timeout-ms", "5000"]) as cluster:
         node = cluster.leader() if args.node == "leader" else cluster.followers()[0]
         address = "%s:%d" % (HOST, node.port)
         commands = [["python3", os.path.join(HERE, "differential.py"), "--lockstep", address, "--commands",

@@ -7,7 +7,7 @@ import os
 
 from cluster import Cluster, RespError, wait_for
 from faults import ONLY_LOG, ONLY_SNAPSHOTS, ONLY_STATE, FaultyDisks
-from harness import Load, expect, expect_equal, expect_refuses_start, test
+from harness import Load, expect, expect_equal, expect_refuses_start, test, undisturbed_with
 from test_disk import check_values, find_bytes, flip_byte, write_values
 from test_install import FLAGS as INSTALL_FLAGS
 from test_install import leave_behind, wait_installed
@@ -18,7 +18,8 @@ STOPPED = 70  # docs/OPERATIONS.md, Exit codes
 
 def expect_stops(node, *words):
     """The process ends by itself with the status of a fail-stop, and says why; returns its last message."""
-    status = node.process.wait(30.0)
+    wait_for(lambda: not node.alive(), what="%r to stop itself" % node)
+    status = node.process.wait()
     log = node.log_text()
     expect_equal(status, STOPPED, "exit status; log:\n%s" % log[-2000:])
     last = [line for line in log.split("\n") if "fail-stop" in line]
@@ -42,7 +43,7 @@ def make_leader(cluster, node):
         leader = cluster.wait_leader()
         return leader is node or not leader.call("LOCKSTEP", "TRANSFER", node.id)
 
-    wait_for(leads, 30, "%r to lead" % node)
+    wait_for(leads, what="%r to lead" % node)
 
 
 def stops_and_comes_back(set_fault, *words, settings=()):
@@ -168,7 +169,7 @@ def failed_snapshot_changes_nothing():
             disk.set("ONLY", ONLY_SNAPSHOTS)
             disk.set(fault, 1)
             try:
-                victim.call("LOCKSTEP", "SNAPSHOT", "TAKE")
+                victim.once("LOCKSTEP", "SNAPSHOT", "TAKE")
                 raise AssertionError("a snapshot was taken on a disk with the fault " + fault)
             except RespError as error:
                 notes.append(str(error))
@@ -182,8 +183,9 @@ def failed_snapshot_changes_nothing():
             cluster.wait_converged()
             disk.heal()
             take(victim)
-            wait_for(lambda: not glob.glob(os.path.join(victim.dir, "*.tmp")), 15, "the unfinished file to go")
-            expect(int(victim.info("lockstep")["log_start"]) > int(before["log_start"]), "the log is given back now")
+            wait_for(lambda: not glob.glob(os.path.join(victim.dir, "*.tmp")), what="the unfinished file to go")
+            wait_for(lambda start=int(before["log_start"]): int(victim.info("lockstep")["log_start"]) > start,
+                     what="the log to be given back")
         victim.kill()
         victim.start()
         victim.wait_up()
@@ -256,7 +258,7 @@ def flipped_bit_on_the_way_to_the_log():
             disk.set("ONLY", ONLY_LOG)
             disk.set("FLIP", 1)
             cluster.leader().call("SET", "large", b"x" * 100000)
-            wait_for(lambda: disk.get("N_FLIPPED") == 1, 15, "a write to be flipped")
+            wait_for(lambda: disk.get("N_FLIPPED") == 1, what="a write to be flipped")
             load.wait_acks(500)  # later writes say that it was durable
             victim.kill()
             disk.heal()
@@ -295,36 +297,44 @@ def flipped_bit_on_the_way_to_a_snapshot():
 def damaged_snapshot_is_not_sent():
     """The snapshot that a returning node needs is damaged on the leader's disk: the leader notices as it reads it, takes
     another one, and the node installs that."""
-    with Cluster(3, flags=INSTALL_FLAGS) as cluster:
-        away = cluster.followers()[0]
-        leave_behind(cluster, away, 4)
-        leader = cluster.leader()
-        damaged = snapshots(leader)[-1]
-        flip_byte(damaged, os.path.getsize(damaged) // 2)
-        away.start()
-        wait_installed(away)
-        expect_same_content(cluster)
-        expect(os.path.basename(damaged) in leader.log_text(), "the leader's log does not name the file:\n%s",
-               leader.log_text()[-2000:])
-        expect(snapshots(leader)[-1] != damaged, "the leader took no other snapshot")
+    undisturbed_with(lambda: Cluster(3, flags=INSTALL_FLAGS), leader_takes_another)
+
+
+def leader_takes_another(cluster):
+    leader, _ = cluster.reign()
+    away = next(node for node in cluster.nodes if node is not leader)
+    leave_behind(cluster, away, 4)
+    damaged = snapshots(leader)[-1]
+    flip_byte(damaged, os.path.getsize(damaged) // 2)
+    away.start()
+    wait_installed(away)
+    expect_same_content(cluster)
+    expect(os.path.basename(damaged) in leader.log_text(), "the leader's log does not name the file:\n%s",
+           leader.log_text()[-2000:])
+    expect(snapshots(leader)[-1] != damaged, "the leader took no other snapshot")
 
 
 @test
 def damage_found_while_serving():
     """A durable entry turns out to be damaged when a node that was away needs it: the leader stops itself and says what to
     do, and nobody is sent anything wrong."""
-    with Cluster(3, flags=["--log-tail", "1kb"]) as cluster:
-        away, survivor = cluster.followers()
-        leader = cluster.leader()
-        write_values(leader, 100)
-        away.stop()
-        write_values(leader, 1000, "later")
-        cluster.wait_converged()
-        path, offset = find_bytes(leader, b"later-000500-")
-        flip_byte(path, offset)
-        away.start()
-        expect_stops(leader, "the log is damaged at a durable entry", "fresh id")
-        cluster.wait_leader(other_than=leader)
-        cluster.wait_converged()
-        for node in (away, survivor):
-            check_values(node, 1000, "later")
+    undisturbed_with(lambda: Cluster(3, flags=["--log-tail", "1kb"]), leader_meets_damage)
+
+
+def leader_meets_damage(cluster):
+    leader, _ = cluster.reign()
+    away, survivor = [node for node in cluster.nodes if node is not leader]
+    write_values(leader, 100)
+    away.stop()
+    write_values(leader, 1000, "later")
+    cluster.wait_converged()
+    path, offset = find_bytes(leader, b"later-000500-")
+    flip_byte(path, offset)
+    away.start()
+    wait_for(lambda: not leader.alive() or cluster.leader() is not leader, what="the leader to stop itself, or another one")
+    expect(not leader.alive(), "the leader was replaced")
+    expect_stops(leader, "the log is damaged at a durable entry", "fresh id")
+    cluster.wait_leader(other_than=leader)
+    cluster.wait_converged()
+    for node in (away, survivor):
+        check_values(node, 1000, "later")
