@@ -38,7 +38,6 @@ part_conformance() {
 run_ctest() { # SELECTION...
     local results=$DIR/test-logs/ctest.xml
     rm -f "$results"
-    case $DIR in */asan | */tsan | */debug) export CK_TIMEOUT_MULTIPLIER=20 ;; esac # these builds are slow
     ctest --test-dir "$DIR" --output-on-failure -j "$(nproc)" --output-junit "$results" "$@" || true
     python3 "$ROOT/scripts/count_ctest.py" "$results"
 }
