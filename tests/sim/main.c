@@ -35,6 +35,7 @@ struct worker {
     uint64_t ops_ok, ops_unknown, ops_checked, too_hard, events, elections, crashes, faults, simulated_us,
         recovery_max_us;
     uint64_t local_reads, wild_episodes, stale, stale_seeds, late_max_us;
+    uint64_t tally[SIM_TALLIES], tally_seeds[SIM_TALLIES]; /* how often, and in how many seeds at all */
 };
 
 struct pool {
@@ -95,6 +96,10 @@ static void worker_note(struct worker *worker, const struct sim_run_result *resu
     worker->simulated_us += result->simulated_us;
     if (result->recovery_us > worker->recovery_max_us) {
         worker->recovery_max_us = result->recovery_us;
+    }
+    for (unsigned i = 0; i < SIM_TALLIES; i++) {
+        worker->tally[i] += result->tally[i];
+        worker->tally_seeds[i] += result->tally[i] > 0;
     }
     worker->local_reads += result->local_reads;
     worker->wild_episodes += result->wild_episodes;
@@ -174,7 +179,16 @@ static void print_replay(const struct arguments *arguments, uint64_t seed)
     printf(" --verbose\n");
 }
 
-static void print_progress(const struct pool *pool, const struct arguments *arguments, double started)
+static void print_tally(const struct worker *sum)
+{
+    for (unsigned i = 0; i < SIM_TALLIES; i++) {
+        printf("%s%" PRIu64 " %s (in %" PRIu64 " seeds)", i == 0 ? "  with " : ", ", sum->tally[i], sim_tally_names[i],
+               sum->tally_seeds[i]);
+    }
+    printf("\n");
+}
+
+static void print_progress(const struct pool *pool, const struct arguments *arguments, double started, bool ended)
 {
     struct worker sum = {0};
 
@@ -190,6 +204,10 @@ static void print_progress(const struct pool *pool, const struct arguments *argu
         sum.crashes += worker->crashes;
         sum.faults += worker->faults;
         sum.simulated_us += worker->simulated_us;
+        for (unsigned k = 0; k < SIM_TALLIES; k++) {
+            sum.tally[k] += worker->tally[k];
+            sum.tally_seeds[k] += worker->tally_seeds[k];
+        }
         sum.local_reads += worker->local_reads;
         sum.wild_episodes += worker->wild_episodes;
         sum.stale += worker->stale;
@@ -205,6 +223,9 @@ static void print_progress(const struct pool *pool, const struct arguments *argu
            arguments->scenario == NULL ? "random faults" : arguments->scenario, sum.done, arguments->seeds,
            (double)sum.simulated_us / 1e6, seconds_now() - started, sum.ops_ok, sum.ops_unknown, sum.ops_checked,
            sum.too_hard, sum.faults, sum.crashes, sum.elections, (double)sum.recovery_max_us / 1e6);
+    if (arguments->scenario == NULL && ended) {
+        print_tally(&sum);
+    }
     if (arguments->wild_clocks) {
         printf("  wild clocks: %" PRIu64 " episodes; %" PRIu64 " reads from memory, %" PRIu64
                " of them stale, in %" PRIu64 " seeds; promised at most %.0f ms after the rate was far out\n",
@@ -272,7 +293,7 @@ static const struct worker *pool_run(struct pool *pool, const struct arguments *
         }
         if (explain && seconds_now() > said + 10) {
             said = seconds_now();
-            print_progress(pool, arguments, started);
+            print_progress(pool, arguments, started, false);
         }
     }
     for (unsigned i = 0; i < arguments->jobs; i++) {
@@ -281,7 +302,7 @@ static const struct worker *pool_run(struct pool *pool, const struct arguments *
         }
     }
     if (explain) {
-        print_progress(pool, arguments, started);
+        print_progress(pool, arguments, started, true);
     }
     return failed;
 }

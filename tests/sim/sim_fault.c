@@ -110,6 +110,7 @@ static void flip(struct sim_faults *faults, struct sim_node *node)
     node->damaged = true;
     faults->flipped = true;
     if (sim_disk_flip(&node->disk, name, sizeof name, &offset)) {
+        faults->flips++;
         sim_world_log(&cluster->world, "node %u: a bit flips in %s at %" PRIu64, node->position + 1, name, offset);
     }
 }
@@ -162,6 +163,7 @@ static void disk_fault(struct sim_faults *faults, const struct sim_fault *fault,
     switch (fault->kind) {
     case SIM_FAULT_SLOW_DISK:
         node->disk.slow_factor = (uint32_t)sim_random_range(random, 5, 300);
+        faults->slow++;
         sim_world_log(node->world, "node %u: disk slower by %u", node->position + 1, node->disk.slow_factor);
         return;
     case SIM_FAULT_DISK_ERRORS:
@@ -172,6 +174,7 @@ static void disk_fault(struct sim_faults *faults, const struct sim_fault *fault,
         return;
     case SIM_FAULT_FULL_DISK:
         node->disk.capacity_bytes = node->disk.used_bytes + sim_random_below(random, 2u << 20);
+        faults->full++;
         sim_world_log(node->world, "node %u: disk nearly full", node->position + 1);
         return;
     default:

@@ -167,12 +167,27 @@ void sim_node_start(struct sim_node *node)
     node_after_event(node);
 }
 
+struct sim_node_tally sim_node_tally(const struct sim_node *node)
+{
+    struct sim_node_tally tally = node->tally;
+
+    if (node->replica != NULL) {
+        struct replica_info info;
+        replica_info(node->replica, &info);
+        tally.taken += info.snapshots_taken;
+        tally.fetched += info.snapshot_installs;
+        tally.resumed += info.snapshot_resumed;
+    }
+    return tally;
+}
+
 /* Free everything that belongs to this life, in the order of consensus/wal.h: the env goes first. */
 static void node_teardown(struct sim_node *node, bool orderly)
 {
     struct sim_inbox_item *item;
 
     assert(node->state == SIM_NODE_UP);
+    node->tally = sim_node_tally(node);
     if (orderly && node->replica != NULL) {
         node->in_event = true;
         replica_close(node->replica); /* may still write its closing mark */

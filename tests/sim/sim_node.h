@@ -81,6 +81,9 @@ struct sim_node {
     uint64_t refused_space;
     uint64_t local_reads, waited_reads;
     uint64_t installs; /* of snapshots, at starts too */
+    struct sim_node_tally {
+        uint64_t taken, fetched, resumed; /* snapshots taken; installed from another node; transfers that went on */
+    } tally;                              /* of the lives that have ended */
     /* public: may be changed */
     struct sim_disk disk;
     struct sim_clock clock;
@@ -153,5 +156,7 @@ enum replica_status sim_node_change(struct sim_node *node, enum replica_change_k
 /* Ask it to raise the feature level. */
 enum replica_status sim_node_upgrade(struct sim_node *node, uint32_t level);
 bool sim_node_leads(const struct sim_node *node);
+/* Of all lives so far. */
+struct sim_node_tally sim_node_tally(const struct sim_node *node);
 
 #endif

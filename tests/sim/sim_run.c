@@ -8,6 +8,36 @@
 #include "tests/sim/sim_fault.h"
 #include "tests/sim/sim_members.h"
 
+const char *const sim_tally_names[SIM_TALLIES] = {
+    [SIM_TALLY_TAKEN] = "snapshots taken",
+    [SIM_TALLY_FETCHED] = "snapshots installed from another node",
+    [SIM_TALLY_RESUMED] = "transfers of them resumed",
+    [SIM_TALLY_CHANGES] = "membership changes committed",
+    [SIM_TALLY_FLIPS] = "bits flipped on disk",
+    [SIM_TALLY_ERRORS] = "disk requests failed",
+    [SIM_TALLY_TORN] = "writes torn",
+    [SIM_TALLY_FULL] = "disks made nearly full",
+    [SIM_TALLY_NO_SPACE] = "requests refused by a full disk",
+    [SIM_TALLY_SLOW] = "disks made slow",
+};
+
+static void tally(const struct sim_cluster *cluster, struct sim_run_result *result)
+{
+    for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        const struct sim_node_tally of = sim_node_tally(&cluster->nodes[i]);
+        const struct sim_disk *disk = &cluster->nodes[i].disk;
+
+        result->tally[SIM_TALLY_TAKEN] += of.taken;
+        result->tally[SIM_TALLY_FETCHED] += of.fetched;
+        result->tally[SIM_TALLY_RESUMED] += of.resumed;
+        result->tally[SIM_TALLY_ERRORS] += disk->errors;
+        result->tally[SIM_TALLY_TORN] += disk->torn;
+        result->tally[SIM_TALLY_NO_SPACE] += disk->no_space;
+    }
+    const unsigned n = cluster->check.n_configurations;
+    result->tally[SIM_TALLY_CHANGES] = n > 0 ? n - 1 : 0;
+}
+
 static void run_random(struct sim_cluster *cluster, struct sim_run_result *result)
 {
     struct sim_faults faults;
@@ -27,6 +57,9 @@ static void run_random(struct sim_cluster *cluster, struct sim_run_result *resul
     sim_faults_stop(&faults);
     sim_clocks_stop(&cluster->clocks);
     result->faults = faults.inflicted;
+    result->tally[SIM_TALLY_FLIPS] = faults.flips;
+    result->tally[SIM_TALLY_FULL] = faults.full;
+    result->tally[SIM_TALLY_SLOW] = faults.slow;
 }
 
 static void run_scenario(struct sim_cluster *cluster, const struct sim_scenario *scenario)
@@ -83,6 +116,7 @@ void sim_run(const struct sim_options *options, const struct sim_scenario *scena
     result->violated = cluster->world.violated;
     memcpy(result->invariant, cluster->world.invariant, sizeof result->invariant);
     memcpy(result->text, cluster->world.violation, sizeof result->text);
+    tally(cluster, result);
     result->trace = cluster->world.trace;
     result->events = cluster->world.events;
     result->simulated_us = cluster->world.now_us;
