@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "consensus/snapshot.h"
+#include "tests/sim/sim_snapshots.h"
 
 #define MS 1000u
 #define SECOND 1000000u
@@ -79,44 +80,6 @@ static void fill(struct sim_cluster *cluster, unsigned n)
     }
 }
 
-struct taking {
-    struct replica_snapshot_request request;
-    bool done;
-    enum replica_status status;
-};
-
-static void taken_cb(struct replica_snapshot_request *request, enum replica_status status,
-                     const struct replica_snapshot_info *info)
-{
-    struct taking *taking = request->data;
-
-    (void)info;
-    taking->done = true;
-    taking->status = status;
-}
-
-static bool is_taken(struct sim_cluster *cluster, void *taking)
-{
-    (void)cluster;
-    return ((struct taking *)taking)->done;
-}
-
-/* A node takes a snapshot, and drops the log before it. */
-static void take(struct sim_cluster *cluster, unsigned node)
-{
-    static struct taking taking;
-
-    memset(&taking, 0, sizeof taking);
-    taking.request = (struct replica_snapshot_request){.data = &taking, .cb = taken_cb};
-    if (cluster->nodes[node].state != SIM_NODE_UP ||
-        replica_snapshot_take(cluster->nodes[node].replica, &taking.request) != REPLICA_OK) {
-        require(cluster, cluster->world.violated, "a snapshot can be taken");
-        return;
-    }
-    sim_cluster_expect(cluster, is_taken, &taking, 20 * SECOND, "liveness", "a snapshot is taken");
-    require(cluster, taking.status == REPLICA_OK, "taking a snapshot succeeds");
-}
-
 /* Only on demand; `rate` bytes per second between nodes. */
 static void configure(struct sim_cluster *cluster, uint64_t rate)
 {
@@ -185,7 +148,7 @@ static unsigned leave(struct sim_cluster *cluster)
     fill(cluster, 60);
     for (unsigned i = 0; i < cluster->n_nodes; i++) {
         if (i != follower) {
-            take(cluster, i);
+            sim_snapshot_take(cluster, i);
         }
     }
     return follower;
@@ -268,7 +231,7 @@ void sim_install_leader(struct sim_cluster *cluster)
     sim_cluster_run(cluster, 2 * SECOND);
     require(cluster, leader_of(cluster) != old, "another node leads");
     fill(cluster, 20);
-    take(cluster, leader_of(cluster));
+    sim_snapshot_take(cluster, leader_of(cluster));
     expect_installed(cluster, follower);
     require_resumed(cluster, follower, 0);
 }
@@ -427,7 +390,7 @@ void sim_install_join(struct sim_cluster *cluster)
     configure(cluster, 1000000);
     fill(cluster, 60);
     for (unsigned i = 0; i < node; i++) {
-        take(cluster, i);
+        sim_snapshot_take(cluster, i);
     }
     require(cluster,
             sim_node_change(&cluster->nodes[leader_of(cluster)], REPLICA_ADD_LEARNER, node + 1, "node4") == REPLICA_OK,
@@ -486,7 +449,7 @@ static void take_two(struct sim_cluster *cluster, unsigned node)
 {
     for (unsigned i = 0; i < 2; i++) {
         fill(cluster, 2);
-        take(cluster, node);
+        sim_snapshot_take(cluster, node);
     }
 }
 
@@ -532,7 +495,7 @@ static void overtake(struct sim_cluster *cluster, const char *suffix)
 
     sim_node_crash(&cluster->nodes[follower]);
     fill(cluster, 40);
-    take(cluster, leader); /* alone: the third node's log stays whole */
+    sim_snapshot_take(cluster, leader); /* alone: the third node's log stays whole */
     const struct replica_snapshot_info sent = info_of(cluster, leader).snapshot;
     snapshot_name_format(file.name, sent.index, sent.term, suffix);
     sim_disk_stall(&cluster->nodes[follower].disk, file.name);

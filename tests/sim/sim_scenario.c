@@ -757,6 +757,8 @@ const struct sim_scenario sim_scenarios[] = {
     {"snapshot-restart", "all nodes restart from snapshots, again and again, and the log before them is gone", 3,
      sim_snapshot_restart},
     {"snapshot-crash", "nodes crash while they take snapshots", 3, sim_snapshot_crash},
+    {"snapshot-cut", "snapshots taken so slowly that writes change everything meanwhile: nodes start from them", 3,
+     sim_snapshot_cut},
     {"snapshot-one", "a lone voter restarts from snapshots, nothing of its log is kept", 1, sim_snapshot_one},
     {"snapshot-damaged", "the newest snapshot is damaged: the one before it and the log serve", 3,
      sim_snapshot_damaged},

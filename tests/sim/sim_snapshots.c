@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #define MS 1000u
 #define SECOND 1000000u
@@ -59,6 +60,43 @@ static uint64_t installs(const struct sim_cluster *cluster)
     return n;
 }
 
+struct taking {
+    struct replica_snapshot_request request;
+    bool done;
+    enum replica_status status;
+};
+
+static void taken_cb(struct replica_snapshot_request *request, enum replica_status status,
+                     const struct replica_snapshot_info *info)
+{
+    struct taking *taking = request->data;
+
+    (void)info;
+    taking->done = true;
+    taking->status = status;
+}
+
+static bool is_taken(struct sim_cluster *cluster, void *taking)
+{
+    (void)cluster;
+    return ((struct taking *)taking)->done;
+}
+
+void sim_snapshot_take(struct sim_cluster *cluster, unsigned node)
+{
+    static struct taking taking;
+
+    memset(&taking, 0, sizeof taking);
+    taking.request = (struct replica_snapshot_request){.data = &taking, .cb = taken_cb};
+    if (cluster->nodes[node].state != SIM_NODE_UP ||
+        replica_snapshot_take(cluster->nodes[node].replica, &taking.request) != REPLICA_OK) {
+        require(cluster, cluster->world.violated, "a snapshot can be taken");
+        return;
+    }
+    sim_cluster_expect(cluster, is_taken, &taking, 60 * SECOND, "liveness", "a snapshot is taken");
+    require(cluster, taking.status == REPLICA_OK, "taking a snapshot succeeds");
+}
+
 /* --- Taking and restarting -------------------------------------------------------------------------------------------
  */
 
@@ -112,6 +150,37 @@ void sim_snapshot_one(struct sim_cluster *cluster)
     sim_cluster_expect(cluster, all_dropped, NULL, 60 * SECOND, "snapshots", "the node drops a part of its log");
     restart_rounds(cluster, 12);
     require(cluster, installs(cluster) >= 8, "the node must have started from snapshots");
+}
+
+/* --- What is in it ---------------------------------------------------------------------------------------------------
+ */
+
+static bool has_started(struct sim_cluster *cluster, void *node)
+{
+    const struct sim_node *n = &cluster->nodes[*(const unsigned *)node];
+
+    return n->state == SIM_NODE_UP && !replica_is_loading(n->replica);
+}
+
+/* Each node takes a snapshot, so slowly that many writes change what is not in the file yet. Its content is that of its
+ * index all the same: the node starts from it, and then its digests are those of the others. */
+void sim_snapshot_cut(struct sim_cluster *cluster)
+{
+    configure(cluster, 0, 2 * KIB, 0);
+    for (unsigned node = 0; node < cluster->n_nodes && !cluster->world.violated; node++) {
+        struct replica_info after;
+
+        sim_snapshot_take(cluster, node);
+        look(cluster, node, &after);
+        require(cluster, after.applied > after.snapshot.index + 20, "taking it lasts for many writes");
+        const uint64_t index = after.snapshot.index;
+        sim_node_crash(&cluster->nodes[node]);
+        sim_node_start(&cluster->nodes[node]);
+        sim_cluster_expect(cluster, has_started, &node, 10 * SECOND, "liveness", "a node starts");
+        look(cluster, node, &after);
+        require(cluster, after.snapshot.index == index, "the node starts from the snapshot that it took");
+        expect_write(cluster, "writes go on");
+    }
 }
 
 /* --- Crashes while one is taken --------------------------------------------------------------------------------------

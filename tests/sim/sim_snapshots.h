@@ -4,6 +4,10 @@
 
 #include "tests/sim/sim_cluster.h"
 
+/* A node takes a snapshot, and drops the log before it. */
+void sim_snapshot_take(struct sim_cluster *cluster, unsigned node);
+
+void sim_snapshot_cut(struct sim_cluster *cluster);
 void sim_snapshot_restart(struct sim_cluster *cluster);
 void sim_snapshot_crash(struct sim_cluster *cluster);
 void sim_snapshot_one(struct sim_cluster *cluster);
