@@ -11,6 +11,8 @@ from test_members import Joiner, add_node
 
 MB = 1 << 20
 FLAGS = ["--wal-segment-size", "1mb", "--log-keep", "256kb", "--snapshot-transfer-rate", "2mb"]
+# Where a transfer lasts for seconds and no write may fail meanwhile: no busy machine takes a node away for so long.
+CALM = FLAGS + ["--election-timeout-ms", "1500"]
 VALUE_BYTES = 16384
 
 
@@ -122,7 +124,7 @@ class CutOff:
 
     def __enter__(self):
         self.ports = free_ports(1)
-        cluster = self.cluster = Cluster(3, flags=FLAGS)
+        cluster = self.cluster = Cluster(3, flags=CALM)
         cluster.away = cluster.nodes[2] = Proxied(cluster.nodes[2], self.ports[0])
         cluster.proxy = Proxy(cluster.away.peer_port, cluster.away.listen_port)
         return cluster.__enter__()
@@ -203,7 +205,7 @@ def joining_node_gets_a_snapshot():
     """A new node joins a cluster whose log has lost its beginning, and becomes a voter."""
     ports = free_ports(2)
     try:
-        return undisturbed_with(lambda: Cluster(3, flags=FLAGS), lambda cluster: join_by_snapshot(cluster, ports))
+        return undisturbed_with(lambda: Cluster(3, flags=CALM), lambda cluster: join_by_snapshot(cluster, ports))
     finally:
         release_ports(ports)
 

@@ -122,7 +122,8 @@ def kill_in_the_middle_of_a_snapshot():
 
             asker = threading.Thread(target=ask)
             asker.start()
-            wait_for(lambda: int(node.info("lockstep")["snapshot_written_bytes"]) > 0, what="a snapshot to be under way")
+            wait_for(lambda: int(node.info("lockstep")["snapshot_written_bytes"]) > 0 and
+                     glob.glob(os.path.join(node.dir, "*.tmp")), what="a snapshot to be under way")
             before = snapshots(node)
             node.kill()
             asker.join()
