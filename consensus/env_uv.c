@@ -182,7 +182,7 @@ static enum env_status rename_sync(struct env *env, const char *from, const char
 
 static enum env_status remove_sync(struct env *env, const char *name)
 {
-    return env_uv_file_remove((struct env_uv *)env, name);
+    return env_uv_file_remove((struct env_uv *)env, name, NULL);
 }
 
 static void log_line(struct env *base, int level, const char *text)

@@ -37,6 +37,30 @@ static bool is_close(const struct env_disk_req *req)
     return req->file != NULL && req == &req->file->close_req;
 }
 
+static void enqueue(struct env_uv *env, enum disk_class class, struct env_disk_req *req)
+{
+    struct disk_queue *queue = &env->threads[class].queue;
+    pthread_mutex_lock(&queue->mutex);
+    bool empty = queue->head == NULL;
+    list_push(&queue->head, &queue->tail, req);
+    pthread_mutex_unlock(&queue->mutex);
+    if (empty) {
+        pthread_cond_signal(&queue->cond);
+    }
+}
+
+/* The name is gone when this returns; a large file's space follows, among what is done for bulk files. */
+static enum env_status remove_name(struct env_uv *env, const char *name)
+{
+    struct env_file *rest;
+    enum env_status status = env_uv_file_remove(env, name, &rest);
+    if (rest != NULL) {
+        rest->close_req.file = rest;
+        enqueue(env, DISK_BULK, &rest->close_req);
+    }
+    return status;
+}
+
 static enum env_status run(struct env_uv *env, struct env_disk_req *req)
 {
     if (is_close(req)) {
@@ -61,7 +85,7 @@ static enum env_status run(struct env_uv *env, struct env_disk_req *req)
     case ENV_DISK_RENAME:
         return env_uv_file_rename(env, req->name, req->name_to);
     case ENV_DISK_REMOVE:
-        return env_uv_file_remove(env, req->name);
+        return remove_name(env, req->name);
     case ENV_DISK_BULK_CREATE:
         return env_uv_bulk_create(env, req->name, &req->file);
     case ENV_DISK_BULK_OPEN:
@@ -122,7 +146,9 @@ static void *thread_main(void *arg)
         if (req == NULL) {
             break;
         }
-        if (is_close(req)) {
+        if (is_close(req) && !stopping && env_uv_file_shrink(req->file)) {
+            enqueue(env, thread->class, req); /* behind what others wait for */
+        } else if (is_close(req)) {
             (void)run(env, req); /* frees the request; nobody waits for it */
         } else {
             done(env, req, stopping ? ENV_CANCELED : run(env, req));
@@ -133,18 +159,6 @@ static void *thread_main(void *arg)
     pthread_mutex_unlock(&env->done_mutex);
     uv_async_send(&env->done_async);
     return NULL;
-}
-
-static void enqueue(struct env_uv *env, enum disk_class class, struct env_disk_req *req)
-{
-    struct disk_queue *queue = &env->threads[class].queue;
-    pthread_mutex_lock(&queue->mutex);
-    bool empty = queue->head == NULL;
-    list_push(&queue->head, &queue->tail, req);
-    pthread_mutex_unlock(&queue->mutex);
-    if (empty) {
-        pthread_cond_signal(&queue->cond);
-    }
 }
 
 static enum disk_class class_of(const struct env_disk_req *req)
@@ -251,6 +265,17 @@ void env_uv_disk_drain(struct env_uv *env)
     }
 }
 
+static void close_left(struct env_uv *env, enum disk_class class)
+{
+    struct disk_queue *queue = &env->threads[class].queue;
+    while (queue->head != NULL) {
+        struct env_disk_req *req = queue->head;
+        queue->head = req_next(req);
+        assert(is_close(req));
+        (void)run(env, req);
+    }
+}
+
 static void done_cb(uv_async_t *async)
 {
     struct env_uv *env = async->data;
@@ -268,13 +293,8 @@ static void done_cb(uv_async_t *async)
     }
     env->threads_joined = true;
     /* A file may have been handed over for closing after its thread had looked at its queue for the last time. */
-    struct disk_queue *queue = &env->threads[DISK_NAMES].queue;
-    while (queue->head != NULL) {
-        struct env_disk_req *req = queue->head;
-        queue->head = req_next(req);
-        assert(is_close(req));
-        (void)run(env, req);
-    }
+    close_left(env, DISK_NAMES);
+    close_left(env, DISK_BULK);
     env_uv_disk_drain(env);
     env_uv_finish_close(env);
 }

@@ -16,6 +16,7 @@ struct env_file {
     bool bulk;
     unsigned pending; /* requests submitted and not called back; loop thread only */
     bool closing;
+    uint64_t giving_back; /* it was removed: bytes that are still to be given back to the file system, then it goes */
     struct env_disk_req close_req; /* recognised by its address */
 };
 
@@ -99,7 +100,11 @@ enum env_status env_uv_bulk_sync(int fd);
 enum env_status env_uv_file_write(const struct env_uv *env, int fd, uint64_t offset, const void *buf, size_t len);
 enum env_status env_uv_file_read(int fd, uint64_t offset, void *buf, size_t len);
 enum env_status env_uv_file_rename(struct env_uv *env, const char *from, const char *to);
-enum env_status env_uv_file_remove(struct env_uv *env, const char *name);
+/* Gives *rest, to be shrunk and closed, if the file is so large that its space has to be given back in steps; else
+ * NULL. With `rest` NULL all is given back at once. */
+enum env_status env_uv_file_remove(struct env_uv *env, const char *name, struct env_file **rest);
+/* Give back the next part. False: nothing is left. */
+bool env_uv_file_shrink(struct env_file *file);
 enum env_status env_uv_file_list(struct env_uv *env, void (*each)(void *ctx, const char *name, uint64_t size),
                                  void *ctx);
 uint64_t env_uv_file_space(const struct env_uv *env);

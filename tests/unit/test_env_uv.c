@@ -222,6 +222,81 @@ START_TEST(rename_and_remove_do_what_they_say)
 }
 END_TEST
 
+#define LARGE_BLOCKS ((size_t)(24u << 20) / ENV_BLOCK)
+
+/* A large file, and a descriptor that outlives its name. */
+static int large_file(const char *name, const char *other_name)
+{
+    char path[2][128];
+    w.env->ops->close(w.env, create(name, LARGE_BLOCKS));
+    snprintf(path[0], sizeof path[0], "%s/%s", w.dir, name);
+    if (other_name != NULL) {
+        snprintf(path[1], sizeof path[1], "%s/%s", w.dir, other_name);
+        ck_assert_int_eq(link(path[0], path[1]), 0);
+    }
+    int fd = open(path[0], O_RDONLY | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    return fd;
+}
+
+static off_t size_of(int fd)
+{
+    struct stat stat;
+    ck_assert_int_eq(fstat(fd, &stat), 0);
+    return stat.st_size;
+}
+
+START_TEST(a_large_file_goes_by_name_at_once_and_gives_back_its_space_in_steps)
+{
+    struct op op;
+    int fd = large_file("a", NULL);
+    ck_assert_int_eq(run(&op, (struct env_disk_req){.op = ENV_DISK_REMOVE, .name = "a"}), ENV_OK);
+    w.env->ops->close(w.env, create("a", 1)); /* the name is free */
+    off_t last = (off_t)(LARGE_BLOCKS * ENV_BLOCK);
+    unsigned steps = 0;
+    const uint64_t end_us = w.env->ops->now_us(w.env) + 30000000;
+    while (last > 0) {
+        const off_t size = size_of(fd);
+        ck_assert_uint_lt(w.env->ops->now_us(w.env), end_us);
+        ck_assert_int_le(size, last);
+        steps += size < last;
+        last = size;
+    }
+    ck_assert_uint_ge(steps, 1);
+    close(fd);
+}
+END_TEST
+
+START_TEST(a_large_file_with_another_name_keeps_its_content)
+{
+    struct op op;
+    int fd = large_file("a", "link");
+    ck_assert_int_eq(run(&op, (struct env_disk_req){.op = ENV_DISK_REMOVE, .name = "a"}), ENV_OK);
+    close_env();
+    ck_assert_int_eq(size_of(fd), (off_t)(LARGE_BLOCKS * ENV_BLOCK));
+    close(fd);
+}
+END_TEST
+
+START_TEST(closing_does_not_wait_until_large_files_are_gone)
+{
+    struct op op;
+    int fds[3];
+    for (int i = 0; i < 3; i++) {
+        const char name[2] = {(char)('a' + i), 0};
+        fds[i] = large_file(name, NULL);
+        ck_assert_int_eq(run(&op, (struct env_disk_req){.op = ENV_DISK_REMOVE, .name = name}), ENV_OK);
+    }
+    close_env();
+    for (int i = 0; i < 3; i++) {
+        struct stat stat;
+        ck_assert_int_eq(fstat(fds[i], &stat), 0);
+        ck_assert_uint_eq(stat.st_nlink, 0); /* whatever is left goes with the descriptor */
+        close(fds[i]);
+    }
+}
+END_TEST
+
 START_TEST(an_existing_file_is_not_created_again)
 {
     w.env->ops->close(w.env, create("a", 1));
@@ -730,6 +805,9 @@ int main(void)
     tcase_add_test(cases, what_is_written_is_read_back_also_after_reopening);
     tcase_add_test(cases, writes_of_one_file_complete_in_order);
     tcase_add_test(cases, rename_and_remove_do_what_they_say);
+    tcase_add_test(cases, a_large_file_goes_by_name_at_once_and_gives_back_its_space_in_steps);
+    tcase_add_test(cases, a_large_file_with_another_name_keeps_its_content);
+    tcase_add_test(cases, closing_does_not_wait_until_large_files_are_gone);
     tcase_add_test(cases, an_existing_file_is_not_created_again);
     tcase_add_test(cases, a_file_larger_than_the_disk_is_refused_and_leaves_nothing);
     tcase_add_test(cases, list_names_the_files_and_nothing_of_its_own);
