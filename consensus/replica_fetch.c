@@ -63,7 +63,7 @@ static void ask(struct replica *r)
         if (f->phase == FETCH_PULLING) {
             const struct snapshot_position next = snapshot_receiver_next(f->receiver);
             m.snapshot_ask.at = (struct message_position){next.number, next.offset, next.payload, next.check};
-            m.snapshot_ask.window = fetch_window_bytes(&f->window);
+            m.snapshot_ask.window = (uint32_t)snapshot_receiver_room(f->receiver, fetch_window_bytes(&f->window));
         }
         (void)replica_send(r, peer, &m);
     }
@@ -77,6 +77,7 @@ static void begin_round(struct replica *r)
 
     f->round++;
     f->broken = true;
+    f->dropped = false;
     fetch_window_init(&f->window, timeout_us(r));
     ask(r);
 }
@@ -178,6 +179,7 @@ static void opened_cb(void *ctx, const struct snapshot_meta *meta, const struct 
     f->position = next->offset;
     f->heard_us = now_of(r);
     f->round++;
+    f->dropped = false;
     f->broken = next->number > 0;
     if (f->broken) {
         replica_log(r, 2, "going on with the snapshot of index %llu at byte %llu of %llu",
@@ -187,13 +189,21 @@ static void opened_cb(void *ctx, const struct snapshot_meta *meta, const struct 
     ask(r);
 }
 
+/* The disk was behind, not the link. */
 static void ready_cb(void *ctx)
 {
     struct replica *r = ctx;
+    struct fetch *f = &r->fetch;
 
-    if (!r->dead && r->fetch.phase == FETCH_PULLING) {
+    if (r->dead || f->phase != FETCH_PULLING) {
+        return;
+    }
+    f->heard_us = now_of(r);
+    if (f->dropped) {
         begin_round(r);
-        r->fetch.broken = false; /* the disk was behind, not the link */
+        f->broken = false;
+    } else {
+        ask(r);
     }
 }
 
@@ -244,7 +254,8 @@ void replica_fetch_piece(struct replica *r, const struct replica_peer *peer, con
         took(r, peer->connection, piece);
         break;
     case SNAPSHOT_BUSY:
-        f->bytes_again += piece->len; /* comes again, after ready_cb */
+        f->bytes_again += piece->len; /* more than was asked for: comes again, after ready_cb */
+        f->dropped = true;
         f->heard_us = now_of(r);
         break;
     default:
@@ -282,11 +293,14 @@ static void timer_cb(struct env_timer *timer)
     if (r->dead || f->phase == FETCH_IDLE) {
         return;
     }
-    if (f->phase == FETCH_PULLING) {
+    if (f->phase != FETCH_PULLING) {
+        ask(r);
+    } else if (snapshot_receiver_room(f->receiver, 1) == 0) {
+        f->heard_us = now_of(r); /* this node's disk is what is waited for */
+        ask(r);
+    } else {
         f->quiet++;
         begin_round(r);
-    } else {
-        ask(r);
     }
 }
 

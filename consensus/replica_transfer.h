@@ -60,6 +60,7 @@ struct fetch {
     uint64_t heard_us; /* a piece was taken, or the transfer began */
     uint64_t asked_us;
     uint64_t connection; /* that the newest piece came by, 0: none yet */
+    bool dropped;        /* a piece came for which there was no room */
     bool broken;         /* it has to go on after a break: the next piece taken counts as a resumption */
     uint8_t bad_id[16];  /* content of this file can't be loaded: it is not fetched again */
     /* for INFO */

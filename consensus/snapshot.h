@@ -204,7 +204,7 @@ struct snapshot_receiver_events {
     /* The temporary file is there, new or from an earlier attempt, whose blocks were checked; `next` is needed first.
      */
     void (*opened)(void *ctx, const struct snapshot_meta *meta, const struct snapshot_position *next);
-    /* `put` takes pieces again, after SNAPSHOT_BUSY. */
+    /* `put` takes pieces again, after SNAPSHOT_BUSY; or there is more room than snapshot_receiver_room said. */
     void (*ready)(void *ctx);
     /* Once. SNAPSHOT_OK: the file was read back and verified as a whole, and is durable under its name. */
     void (*done)(void *ctx, enum snapshot_status status, const char *error, const struct snapshot_end *end);
@@ -220,7 +220,7 @@ struct snapshot_receiver_config {
 /* Receive the file with this header into `snapshot-...part`. A partial file of the same file_id is continued, another
  * one is replaced, and so is, at the end, a finished snapshot of the same index and term. SNAPSHOT_DAMAGED or _VERSION:
  * the header is not acceptable; whether cluster, index and feature level are is the caller's business
- * (snapshot_header_check). SNAPSHOT_BUSY: as for a writer. Memory: about 2 MiB. */
+ * (snapshot_header_check). SNAPSHOT_BUSY: as for a writer. Memory: about 6 MiB. */
 enum snapshot_status snapshot_receiver_open(const struct snapshot_receiver_config *config,
                                             const struct snapshot_receiver_events *events,
                                             struct snapshot_receiver **receiver) __attribute__((warn_unused_result));
@@ -229,6 +229,9 @@ enum snapshot_status snapshot_receiver_open(const struct snapshot_receiver_confi
  * trailer `done` follows. After `opened`, before `done`. */
 enum snapshot_status snapshot_receiver_put(struct snapshot_receiver *receiver, const struct snapshot_position *at,
                                            const void *data, size_t len) __attribute__((warn_unused_result));
+/* Pieces that begin less than that many bytes behind the one needed next are certainly taken: 0 to `wanted`. If it is
+ * less than `wanted`, `ready` comes once the disk has caught up. After `opened`, before `done`. */
+size_t snapshot_receiver_room(struct snapshot_receiver *receiver, size_t wanted);
 /* The piece needed next. */
 struct snapshot_position snapshot_receiver_next(const struct snapshot_receiver *receiver);
 /* Before `done`: what was received stays on disk for a later receiver if `keep`, else it is removed. */

@@ -5,8 +5,9 @@
  * done. The partial file needs no bookkeeping of its own: blocks are chained from the header on, so whatever it holds
  * up to the first block that is not right is what was received. That is also why nothing is synced before the end.
  *
- * Two buffers: one is filled while the other one is written. Disk writes are whole disk blocks; the rest of a buffer is
- * carried to the beginning of the next one and written again with it. */
+ * Two buffers: one is filled while the other one is written. Each holds what is under way on a fast path
+ * (FETCH_WINDOW_MAX) and what is waiting to be written; nothing more is asked for than fits. Disk writes are whole disk
+ * blocks; the rest of a buffer is carried to the beginning of the next one and written again with it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,7 @@
 #include "consensus/plant.h"
 #include "consensus/snapshot_internal.h"
 
-#define BUF_BYTES (1u << 20)
+#define BUF_BYTES (3u << 20)
 /* Begin to write when this much is there. */
 #define WRITE_BYTES (256u << 10)
 #define SCAN_BYTES (SNAPSHOT_BLOCK_BYTES_MAX + 2 * ENV_BLOCK)
@@ -332,6 +333,17 @@ enum snapshot_status snapshot_receiver_put(struct snapshot_receiver *receiver, c
     return status;
 }
 
+size_t snapshot_receiver_room(struct snapshot_receiver *receiver, size_t wanted)
+{
+    const size_t left = BUF_BYTES - receiver->fill_len;
+    const size_t room = left > SNAPSHOT_PIECE_BYTES_MAX ? left - SNAPSHOT_PIECE_BYTES_MAX : 0;
+    if (room >= wanted) {
+        return wanted;
+    }
+    receiver->starving = true;
+    return room;
+}
+
 struct snapshot_position snapshot_receiver_next(const struct snapshot_receiver *receiver)
 {
     return receiver->next;
@@ -471,7 +483,7 @@ static void tick(struct snapshot_receiver *receiver)
         control(receiver, ENV_DISK_SYNC, sync_done_cb);
         return;
     }
-    if (receiver->starving && receiver->fill_len + SNAPSHOT_PIECE_BYTES_MAX <= BUF_BYTES) {
+    if (receiver->starving && receiver->fill_len + SNAPSHOT_PIECE_BYTES_MAX < BUF_BYTES) {
         receiver->starving = false;
         receiver->events.ready(receiver->events.ctx); /* may close: nothing after this */
     }

@@ -373,6 +373,23 @@ void sim_install_full(struct sim_cluster *cluster)
     expect_installed(cluster, follower);
 }
 
+/* The receiver's disk is much slower than the path: nothing comes that it has no room for. */
+void sim_install_slow(struct sim_cluster *cluster)
+{
+    configure(cluster, 0);
+    fill(cluster, 140); /* more than its buffers hold */
+    unsigned follower = leave(cluster);
+
+    cluster->nodes[follower].disk.bytes_per_us = 1;
+    sim_node_start(&cluster->nodes[follower]);
+    expect_installed(cluster, follower);
+    require(cluster, cluster->world.violated || info_of(cluster, follower).snapshot.file_bytes > (7u << 19),
+            "the file is larger than the receiver's buffers");
+    require(cluster, cluster->world.violated || info_of(cluster, follower).snapshot_bytes_again == 0,
+            "nothing comes in vain");
+    cluster->nodes[follower].disk.bytes_per_us = 500;
+}
+
 static bool is_promoted(struct sim_cluster *cluster, void *unused)
 {
     const int leader = sim_cluster_leader(cluster);

@@ -14,6 +14,7 @@ void sim_install_synced(struct sim_cluster *cluster);
 void sim_install_damaged(struct sim_cluster *cluster);
 void sim_install_damaged_idle(struct sim_cluster *cluster);
 void sim_install_full(struct sim_cluster *cluster);
+void sim_install_slow(struct sim_cluster *cluster);
 void sim_install_join(struct sim_cluster *cluster);
 void sim_install_pruned(struct sim_cluster *cluster);
 void sim_overtaken_checking(struct sim_cluster *cluster);

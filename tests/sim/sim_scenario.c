@@ -746,6 +746,8 @@ const struct sim_scenario sim_scenarios[] = {
     {"install-synced", "the power fails right after an installation", 3, sim_install_synced},
     {"install-damaged", "the snapshot to be sent is damaged: the leader takes another one", 3, sim_install_damaged},
     {"install-damaged-idle", "the same while nobody writes", 3, sim_install_damaged_idle},
+    {"install-slow", "the receiver's disk is slow: no more comes than it takes, and nothing twice", 3,
+     sim_install_slow},
     {"install-full", "the receiver's disk is full: it fetches the snapshot once there is room", 3, sim_install_full},
     {"install-join", "a new node joins, far behind the log", 4, sim_install_join},
     {"install-pruned", "a transfer is given up in the midst of a read: its file is not removed before that ends", 3,
