@@ -23,7 +23,6 @@
 #include "cmd/lockstep/fetch.h"
 #include "consensus/log_piece.h"
 
-#define SEEDS_MAX 16
 #define TIMEOUT_MS_DEFAULT 5000
 #define PIECE_BYTES "1048576"
 #define POLL_MS 100u
@@ -52,20 +51,9 @@ static const char usage_text[] =
     "can't be restored. Older base backups and files may be removed by hand, oldest first.\n"
     "Exit codes: 0 stopped as asked; 1 failed, and the message says why; 2 wrong command line.\n";
 
-enum option_code {
-    OPTION_ADDR = 256,
-    OPTION_ONCE,
-    OPTION_BASE,
-    OPTION_SYNC,
-    OPTION_TIMEOUT,
-    OPTION_QUIET,
-    OPTION_HELP
-};
-
 struct archive {
     const char *dir;
-    struct address seeds[SEEDS_MAX];
-    unsigned n_seeds;
+    struct seeds seeds;
     uint32_t timeout_ms, sync_ms;
     bool once, base, quiet;
 
@@ -199,8 +187,8 @@ static bool take_base(struct archive *a, const struct found *found, bool jump)
     char name[SNAPSHOT_NAME_BYTES];
     struct content head;
     const bool partly =
-        found != NULL && found->part && fetch_find(&fetch, a->seeds, a->n_seeds, found->part_index, found->part_term);
-    if (!partly && !fetch_take(&fetch, a->seeds, a->n_seeds, false)) {
+        found != NULL && found->part && fetch_find(&fetch, &a->seeds, found->part_index, found->part_term);
+    if (!partly && !fetch_take(&fetch, &a->seeds, false)) {
         return fail(a, "%s", fetch.error);
     }
     snprintf(name, sizeof name, "snapshot-%016" PRIx64 "-%016" PRIx64, fetch.index, fetch.term);
@@ -249,7 +237,7 @@ static bool connect_next(struct archive *a)
 {
     struct cluster_view view;
     char error[CONNECTION_ERROR_MAX];
-    if (!cluster_view_get(&view, a->seeds, a->n_seeds, a->timeout_ms, error)) {
+    if (!cluster_view_get(&view, &a->seeds, a->timeout_ms, error)) {
         return fail(a, "%s", error);
     }
     const struct cluster_node *node = a->node == 0 ? cluster_view_follower(&view) : NULL;
@@ -457,58 +445,30 @@ static int archive_run(struct archive *a)
     return ok ? EXIT_OK : EXIT_FAILED;
 }
 
-static bool option_take(struct archive *a, int code, char **addr)
-{
-    switch (code) {
-    case OPTION_ADDR:
-        *addr = optarg;
-        return true;
-    case OPTION_ONCE:
-        return a->once = true;
-    case OPTION_BASE:
-        return a->base = true;
-    case OPTION_SYNC:
-        return option_u32("--sync-ms", optarg, 0, 3600000, &a->sync_ms);
-    case OPTION_TIMEOUT:
-        return option_u32("--timeout-ms", optarg, 1, 3600000, &a->timeout_ms);
-    case OPTION_QUIET:
-        return a->quiet = true;
-    default:
-        return false;
-    }
-}
-
 int command_archive(int argc, char **argv)
 {
-    static const struct option long_options[] = {
-        {"addr", required_argument, NULL, OPTION_ADDR},
-        {"once", no_argument, NULL, OPTION_ONCE},
-        {"base", no_argument, NULL, OPTION_BASE},
-        {"sync-ms", required_argument, NULL, OPTION_SYNC},
-        {"timeout-ms", required_argument, NULL, OPTION_TIMEOUT},
-        {"quiet", no_argument, NULL, OPTION_QUIET},
-        {"help", no_argument, NULL, OPTION_HELP},
-        {NULL, 0, NULL, 0},
-    };
     static struct archive a = {.timeout_ms = TIMEOUT_MS_DEFAULT, .sync_ms = 1000};
+    const struct option_rule rules[] = {{.name = "addr", .seeds = &a.seeds},
+                                        {.name = "once", .flag = &a.once},
+                                        {.name = "base", .flag = &a.base},
+                                        {.name = "sync-ms", .u32 = &a.sync_ms, .min = 0, .max = 3600000},
+                                        {.name = "timeout-ms", .u32 = &a.timeout_ms, .min = 1, .max = 3600000},
+                                        {.name = "quiet", .flag = &a.quiet},
+                                        {.name = NULL}};
+    const struct command_line line = {
+        .usage = usage_text, .rules = rules, .operands = "DIR", .operands_min = 1, .operands_max = 1};
     const struct sigaction stop = {.sa_handler = stop_cb};
-    char *addr = NULL;
-    int code;
-    while ((code = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        if (code == OPTION_HELP) {
-            fputs(usage_text, stdout);
-            return EXIT_OK;
-        }
-        if (!option_take(&a, code, &addr)) {
-            return EXIT_USAGE;
-        }
-    }
-    if (optind + 1 != argc || strlen(argv[optind]) + 64 >= PATH_MAX) {
-        fprintf(stderr, "lockstep archive: which DIR? (lockstep archive --help)\n");
-        return EXIT_USAGE;
+    const int code = options_read(&line, argc, argv);
+
+    if (code != OPTIONS_OK) {
+        return code;
     }
     a.dir = argv[optind];
+    if (strlen(a.dir) + 64 >= PATH_MAX) {
+        fprintf(stderr, "lockstep archive: the path of DIR is too long\n");
+        return EXIT_USAGE;
+    }
     (void)sigaction(SIGINT, &stop, NULL);
     (void)sigaction(SIGTERM, &stop, NULL);
-    return cluster_seeds(addr, a.seeds, SEEDS_MAX, &a.n_seeds) ? archive_run(&a) : EXIT_USAGE;
+    return archive_run(&a);
 }

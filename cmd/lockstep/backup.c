@@ -15,7 +15,6 @@
 #include "cmd/lockstep/content.h"
 #include "cmd/lockstep/fetch.h"
 
-#define SEEDS_MAX 16
 #define TIMEOUT_MS_DEFAULT 5000
 
 static const char usage_text[] =
@@ -39,12 +38,9 @@ static const char usage_text[] =
     "See also: lockstep verify FILE, lockstep restore FILE, and lockstep archive for restoring to any revision.\n"
     "Exit codes: 0 FILE is complete; 1 failed, and the message says why; 2 wrong command line.\n";
 
-enum option_code { OPTION_ADDR = 256, OPTION_EXACTLY, OPTION_TIMEOUT, OPTION_JSON, OPTION_QUIET, OPTION_HELP };
-
 struct backup {
     const char *file;
-    struct address seeds[SEEDS_MAX];
-    unsigned n_seeds;
+    struct seeds seeds;
     struct fetch fetch;
     bool exactly, json;
 };
@@ -120,8 +116,8 @@ static int backup_run(struct backup *b)
         fprintf(stderr, "lockstep backup: %s\n", error);
         return EXIT_FAILED;
     }
-    const bool found = part_of(b->file, &index, &term) && fetch_find(&b->fetch, b->seeds, b->n_seeds, index, term);
-    if ((found || fetch_take(&b->fetch, b->seeds, b->n_seeds, b->exactly)) && fetch_run(&b->fetch, env)) {
+    const bool found = part_of(b->file, &index, &term) && fetch_find(&b->fetch, &b->seeds, index, term);
+    if ((found || fetch_take(&b->fetch, &b->seeds, b->exactly)) && fetch_run(&b->fetch, env)) {
         code = done_print(b, env);
     } else {
         fprintf(stderr, "lockstep backup: %s\n", b->fetch.error);
@@ -130,52 +126,26 @@ static int backup_run(struct backup *b)
     return code;
 }
 
-static bool option_take(struct backup *b, int code, char **addr)
-{
-    switch (code) {
-    case OPTION_ADDR:
-        *addr = optarg;
-        return true;
-    case OPTION_EXACTLY:
-        return b->exactly = true;
-    case OPTION_TIMEOUT:
-        return option_u32("--timeout-ms", optarg, 1, 3600000, &b->fetch.timeout_ms);
-    case OPTION_JSON:
-        return b->json = true;
-    case OPTION_QUIET:
-        return b->fetch.quiet = true;
-    default:
-        return false;
-    }
-}
-
 int command_backup(int argc, char **argv)
 {
-    static const struct option long_options[] = {
-        {"addr", required_argument, NULL, OPTION_ADDR},
-        {"exactly", no_argument, NULL, OPTION_EXACTLY},
-        {"timeout-ms", required_argument, NULL, OPTION_TIMEOUT},
-        {"json", no_argument, NULL, OPTION_JSON},
-        {"quiet", no_argument, NULL, OPTION_QUIET},
-        {"help", no_argument, NULL, OPTION_HELP},
-        {NULL, 0, NULL, 0},
-    };
     struct backup b = {.fetch = {.timeout_ms = TIMEOUT_MS_DEFAULT}};
-    char *addr = NULL;
-    int code;
-    while ((code = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        if (code == OPTION_HELP) {
-            fputs(usage_text, stdout);
-            return EXIT_OK;
-        }
-        if (!option_take(&b, code, &addr)) {
-            return EXIT_USAGE;
-        }
-    }
-    if (optind + 1 != argc || strlen(argv[optind]) + 8 >= PATH_MAX) {
-        fprintf(stderr, "lockstep backup: which FILE? (lockstep backup --help)\n");
-        return EXIT_USAGE;
+    const struct option_rule rules[] = {{.name = "addr", .seeds = &b.seeds},
+                                        {.name = "exactly", .flag = &b.exactly},
+                                        {.name = "timeout-ms", .u32 = &b.fetch.timeout_ms, .min = 1, .max = 3600000},
+                                        {.name = "json", .flag = &b.json},
+                                        {.name = "quiet", .flag = &b.fetch.quiet},
+                                        {.name = NULL}};
+    const struct command_line line = {
+        .usage = usage_text, .rules = rules, .operands = "FILE", .operands_min = 1, .operands_max = 1};
+    const int code = options_read(&line, argc, argv);
+
+    if (code != OPTIONS_OK) {
+        return code;
     }
     b.file = argv[optind];
-    return cluster_seeds(addr, b.seeds, SEEDS_MAX, &b.n_seeds) ? backup_run(&b) : EXIT_USAGE;
+    if (strlen(b.file) + 8 >= PATH_MAX) {
+        fprintf(stderr, "lockstep backup: the path of FILE is too long\n");
+        return EXIT_USAGE;
+    }
+    return backup_run(&b);
 }

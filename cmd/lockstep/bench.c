@@ -2,7 +2,6 @@
 #include "cmd/lockstep/bench.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -52,76 +51,23 @@ static const char usage_text[] =
     "Exit codes: 0 done without an error reply; 1 it could not run; 2 wrong command line; 3 done, with error "
     "replies.\n";
 
-enum option_code {
-    OPTION_ADDR = 256,
-    OPTION_TIME,
-    OPTION_REQUESTS,
-    OPTION_WARMUP,
-    OPTION_RATE,
-    OPTION_THREADS,
-    OPTION_MIX,
-    OPTION_COMMAND,
-    OPTION_KEYS,
-    OPTION_KEY_SIZE,
-    OPTION_SIZE,
-    OPTION_DIST,
-    OPTION_ZIPF_EXPONENT,
-    OPTION_WAIT,
-    OPTION_SEED,
-    OPTION_PROGRESS,
-    OPTION_JSON,
-    OPTION_HELP,
-};
-
-static const struct option long_options[] = {
-    {"addr", required_argument, NULL, OPTION_ADDR},
-    {"connections", required_argument, NULL, 'c'},
-    {"depth", required_argument, NULL, 'P'},
-    {"time", required_argument, NULL, OPTION_TIME},
-    {"requests", required_argument, NULL, OPTION_REQUESTS},
-    {"warmup", required_argument, NULL, OPTION_WARMUP},
-    {"rate", required_argument, NULL, OPTION_RATE},
-    {"threads", required_argument, NULL, OPTION_THREADS},
-    {"mix", required_argument, NULL, OPTION_MIX},
-    {"command", required_argument, NULL, OPTION_COMMAND},
-    {"keys", required_argument, NULL, OPTION_KEYS},
-    {"key-size", required_argument, NULL, OPTION_KEY_SIZE},
-    {"size", required_argument, NULL, OPTION_SIZE},
-    {"dist", required_argument, NULL, OPTION_DIST},
-    {"zipf-exponent", required_argument, NULL, OPTION_ZIPF_EXPONENT},
-    {"wait", required_argument, NULL, OPTION_WAIT},
-    {"seed", required_argument, NULL, OPTION_SEED},
-    {"progress", no_argument, NULL, OPTION_PROGRESS},
-    {"json", no_argument, NULL, OPTION_JSON},
-    {"help", no_argument, NULL, OPTION_HELP},
-    {NULL, 0, NULL, 0},
-};
-
 /* Operations are added once keys and sizes are known. */
 struct operations {
-    const char *mix;
+    char *mix;
     const char *commands[WORKLOAD_OPS_MAX];
     unsigned n_commands;
 };
 
-static bool option_addresses(struct bench_options *options, char *list)
+static bool addresses_take(void *ctx, char *text)
 {
-    char *rest = NULL;
-    for (char *one = strtok_r(list, ",", &rest); one != NULL; one = strtok_r(NULL, ",", &rest)) {
-        if (options->n_addresses == BENCH_ADDRESSES_MAX) {
-            fprintf(stderr, "lockstep: --addr: more than %d addresses\n", BENCH_ADDRESSES_MAX);
-            return false;
-        }
-        if (!option_address("--addr", one, &options->addresses[options->n_addresses])) {
-            return false;
-        }
-        options->n_addresses++;
-    }
-    return true;
+    struct bench_options *options = ctx;
+
+    return option_address_list("--addr", text, options->addresses, BENCH_ADDRESSES_MAX, &options->n_addresses);
 }
 
-static bool option_dist(const char *text, enum workload_dist *dist)
+static bool dist_take(void *ctx, char *text)
 {
+    enum workload_dist *dist = ctx;
     static const char *const names[] = {"uniform", "zipf", "sequential"};
     static const enum workload_dist values[] = {WORKLOAD_UNIFORM, WORKLOAD_ZIPF, WORKLOAD_SEQUENTIAL};
     for (size_t i = 0; i < 3; i++) {
@@ -134,8 +80,9 @@ static bool option_dist(const char *text, enum workload_dist *dist)
     return false;
 }
 
-static bool option_command(struct operations *operations, const char *template)
+static bool command_take(void *ctx, char *template)
 {
+    struct operations *operations = ctx;
     if (operations->n_commands == WORKLOAD_OPS_MAX) {
         fprintf(stderr, "lockstep: --command: more than %d of them\n", WORKLOAD_OPS_MAX);
         return false;
@@ -144,54 +91,34 @@ static bool option_command(struct operations *operations, const char *template)
     return true;
 }
 
-static bool option_take(struct bench_options *options, struct operations *operations, int code)
+static int bench_options_read(struct bench_options *options, struct operations *operations, int argc, char **argv)
 {
     struct workload_options *workload = &options->workload;
-    switch (code) {
-    case OPTION_ADDR:
-        return option_addresses(options, optarg);
-    case 'c':
-        return option_u32("--connections", optarg, 1, BENCH_CONNECTIONS_MAX, &options->connections);
-    case 'P':
-        return option_u32("--depth", optarg, 1, BENCH_DEPTH_MAX, &options->depth);
-    case OPTION_TIME:
-        return option_double("--time", optarg, 0.1, BENCH_SECONDS_MAX, &options->time_s);
-    case OPTION_REQUESTS:
-        return option_u64("--requests", optarg, 1, UINT64_C(1000000000000), &options->requests);
-    case OPTION_WARMUP:
-        return option_double("--warmup", optarg, 0, BENCH_SECONDS_MAX, &options->warmup_s);
-    case OPTION_RATE:
-        return option_double("--rate", optarg, 0.01, 1e8, &options->rate);
-    case OPTION_THREADS:
-        return option_u32("--threads", optarg, 1, BENCH_THREADS_MAX, &options->threads);
-    case OPTION_MIX:
-        operations->mix = optarg;
-        return true;
-    case OPTION_COMMAND:
-        return option_command(operations, optarg);
-    case OPTION_KEYS:
-        return option_u64("--keys", optarg, 1, UINT64_C(1000000000000), &workload->keys);
-    case OPTION_KEY_SIZE:
-        return option_u32("--key-size", optarg, WORKLOAD_KEY_BYTES_MIN, WORKLOAD_KEY_BYTES_MAX, &workload->key_bytes);
-    case OPTION_SIZE:
-        return option_u32("--size", optarg, 0, WORKLOAD_VALUE_BYTES_MAX, &workload->value_bytes);
-    case OPTION_DIST:
-        return option_dist(optarg, &workload->dist);
-    case OPTION_ZIPF_EXPONENT:
-        return option_double("--zipf-exponent", optarg, 0.001, 10, &workload->zipf_exponent);
-    case OPTION_WAIT:
-        return option_u32("--wait", optarg, 1, 1000, &options->wait);
-    case OPTION_SEED:
-        return option_u64("--seed", optarg, 0, UINT64_MAX, &options->seed);
-    case OPTION_PROGRESS:
-        options->progress = true;
-        return true;
-    case OPTION_JSON:
-        options->json = true;
-        return true;
-    default:
-        return false;
-    }
+    const uint64_t requests_max = UINT64_C(1000000000000);
+    const struct option_rule rules[] = {
+        {.name = "addr", .take = addresses_take, .ctx = options},
+        {.name = "connections", .letter = 'c', .u32 = &options->connections, .min = 1, .max = BENCH_CONNECTIONS_MAX},
+        {.name = "depth", .letter = 'P', .u32 = &options->depth, .min = 1, .max = BENCH_DEPTH_MAX},
+        {.name = "time", .real = &options->time_s, .low = 0.1, .high = BENCH_SECONDS_MAX},
+        {.name = "requests", .u64 = &options->requests, .min = 1, .max = requests_max},
+        {.name = "warmup", .real = &options->warmup_s, .low = 0, .high = BENCH_SECONDS_MAX},
+        {.name = "rate", .real = &options->rate, .low = 0.01, .high = 1e8},
+        {.name = "threads", .u32 = &options->threads, .min = 1, .max = BENCH_THREADS_MAX},
+        {.name = "mix", .text = &operations->mix},
+        {.name = "command", .take = command_take, .ctx = operations},
+        {.name = "keys", .u64 = &workload->keys, .min = 1, .max = requests_max},
+        {.name = "key-size", .u32 = &workload->key_bytes, .min = WORKLOAD_KEY_BYTES_MIN, .max = WORKLOAD_KEY_BYTES_MAX},
+        {.name = "size", .u32 = &workload->value_bytes, .min = 0, .max = WORKLOAD_VALUE_BYTES_MAX},
+        {.name = "dist", .take = dist_take, .ctx = &workload->dist},
+        {.name = "zipf-exponent", .real = &workload->zipf_exponent, .low = 0.001, .high = 10},
+        {.name = "wait", .u32 = &options->wait, .min = 1, .max = 1000},
+        {.name = "seed", .u64 = &options->seed, .min = 0, .max = UINT64_MAX},
+        {.name = "progress", .flag = &options->progress},
+        {.name = "json", .flag = &options->json},
+        {.name = NULL}};
+    const struct command_line line = {.usage = usage_text, .rules = rules};
+
+    return options_read(&line, argc, argv);
 }
 
 static bool options_check(struct bench_options *options)
@@ -424,19 +351,9 @@ int command_bench(int argc, char **argv)
         .keys = 1000000, .key_bytes = 16, .value_bytes = 64, .dist = WORKLOAD_UNIFORM, .zipf_exponent = 0.99};
     options->progress = isatty(STDERR_FILENO) == 1;
     struct operations operations = {0};
-    int code;
-    while ((code = getopt_long(argc, argv, "c:P:h", long_options, NULL)) != -1) {
-        if (code == OPTION_HELP || code == 'h') {
-            fputs(usage_text, stdout);
-            return EXIT_OK;
-        }
-        if (!option_take(options, &operations, code)) {
-            return EXIT_USAGE;
-        }
-    }
-    if (optind < argc) {
-        fprintf(stderr, "lockstep bench: unexpected \"%s\" (lockstep bench --help)\n", argv[optind]);
-        return EXIT_USAGE;
+    const int code = bench_options_read(options, &operations, argc, argv);
+    if (code != OPTIONS_OK) {
+        return code;
     }
     if (!options_check(options)) {
         return EXIT_USAGE;

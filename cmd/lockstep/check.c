@@ -1,6 +1,5 @@
 /* `lockstep check`: do all replicas hold the same content? Digests are compared at one and the same log entry, while
  * the cluster serves. */
-#include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -11,7 +10,6 @@
 #include "cmd/lockstep/cluster_view.h"
 #include "cmd/lockstep/command.h"
 
-#define SEEDS_MAX 16
 #define TIMEOUT_MS_DEFAULT 2000
 #define ATTEMPTS 12u
 #define DIGEST_MAX 20
@@ -33,8 +31,6 @@ static const char usage_text[] =
     "that\n"
     "answered are equal, but not all did.\n";
 
-enum option_code { OPTION_ADDR = 256, OPTION_TIMEOUT, OPTION_JSON, OPTION_HELP };
-
 enum outcome { OUTCOME_DOWN, OUTCOME_DIGEST, OUTCOME_MISSED /* it was past that entry, or did not reach it */ };
 
 struct replica_check {
@@ -46,8 +42,7 @@ struct replica_check {
 };
 
 struct check {
-    struct address seeds[SEEDS_MAX];
-    unsigned n_seeds;
+    struct seeds seeds;
     uint32_t timeout_ms;
     bool json;
     struct cluster_view view;
@@ -133,7 +128,7 @@ static bool attempt(struct check *c, unsigned number, char error[CONNECTION_ERRO
     free(c->replicas);
     cluster_view_free(&c->view);
     c->replicas = NULL;
-    if (!cluster_view_get(&c->view, c->seeds, c->n_seeds, c->timeout_ms, error)) {
+    if (!cluster_view_get(&c->view, &c->seeds, c->timeout_ms, error)) {
         return false;
     }
     c->replicas = calloc(c->view.n, sizeof *c->replicas);
@@ -263,33 +258,16 @@ static int check_run(struct check *c)
 
 int command_check(int argc, char **argv)
 {
-    static const struct option long_options[] = {
-        {"addr", required_argument, NULL, OPTION_ADDR},
-        {"timeout-ms", required_argument, NULL, OPTION_TIMEOUT},
-        {"json", no_argument, NULL, OPTION_JSON},
-        {"help", no_argument, NULL, OPTION_HELP},
-        {NULL, 0, NULL, 0},
-    };
     struct check c = {.timeout_ms = TIMEOUT_MS_DEFAULT};
-    char *addr = NULL;
-    int code;
-    while ((code = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        if (code == OPTION_HELP) {
-            fputs(usage_text, stdout);
-            return EXIT_OK;
-        }
-        if (code == '?' || (code == OPTION_TIMEOUT && !option_u32("--timeout-ms", optarg, 1, 3600000, &c.timeout_ms))) {
-            return EXIT_USAGE;
-        }
-        addr = code == OPTION_ADDR ? optarg : addr;
-        c.json = c.json || code == OPTION_JSON;
-    }
-    if (optind < argc) {
-        fprintf(stderr, "lockstep check: unexpected \"%s\" (lockstep check --help)\n", argv[optind]);
-        return EXIT_USAGE;
-    }
-    if (!cluster_seeds(addr, c.seeds, SEEDS_MAX, &c.n_seeds)) {
-        return EXIT_USAGE;
+    const struct option_rule rules[] = {{.name = "addr", .seeds = &c.seeds},
+                                        {.name = "timeout-ms", .u32 = &c.timeout_ms, .min = 1, .max = 3600000},
+                                        {.name = "json", .flag = &c.json},
+                                        {.name = NULL}};
+    const struct command_line line = {.usage = usage_text, .rules = rules};
+    int code = options_read(&line, argc, argv);
+
+    if (code != OPTIONS_OK) {
+        return code;
     }
     code = check_run(&c);
     free(c.replicas);

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <editline/readline.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,14 +37,6 @@ static const char usage_text[] =
     "HELLO are not.\n"
     "\n"
     "Exit codes: 0 done; 1 no connection; 2 wrong command line; 3 a reply was an error (command line and stdin).\n";
-
-enum option_code { OPTION_ADDR = 256, OPTION_RESP, OPTION_RAW, OPTION_NO_RAW, OPTION_HELP };
-
-static const struct option long_options[] = {
-    {"addr", required_argument, NULL, OPTION_ADDR}, {"resp", required_argument, NULL, OPTION_RESP},
-    {"raw", no_argument, NULL, OPTION_RAW},         {"no-raw", no_argument, NULL, OPTION_NO_RAW},
-    {"help", no_argument, NULL, OPTION_HELP},       {NULL, 0, NULL, 0},
-};
 
 struct cli {
     struct address address;
@@ -346,34 +339,20 @@ static int cli_one(struct cli *cli, int argc, char **argv)
 int command_cli(int argc, char **argv)
 {
     struct cli cli = {.address = {.host = "127.0.0.1", .port = ADDRESS_PORT_DEFAULT}, .proto = 3};
-    cli.raw = isatty(STDOUT_FILENO) != 1;
-    int code;
-    while ((code = getopt_long(argc, argv, "+h", long_options, NULL)) != -1) {
-        switch (code) {
-        case OPTION_ADDR:
-            if (!option_address("--addr", optarg, &cli.address)) {
-                return EXIT_USAGE;
-            }
-            break;
-        case OPTION_RESP:
-            if (!option_u32("--resp", optarg, 2, 3, &cli.proto)) {
-                return EXIT_USAGE;
-            }
-            break;
-        case OPTION_RAW:
-            cli.raw = true;
-            break;
-        case OPTION_NO_RAW:
-            cli.raw = false;
-            break;
-        case OPTION_HELP:
-        case 'h':
-            fputs(usage_text, stdout);
-            return EXIT_OK;
-        default:
-            return EXIT_USAGE;
-        }
+    bool no_raw = false;
+    const struct option_rule rules[] = {{.name = "addr", .address = &cli.address},
+                                        {.name = "resp", .u32 = &cli.proto, .min = 2, .max = 3},
+                                        {.name = "raw", .flag = &cli.raw},
+                                        {.name = "no-raw", .flag = &no_raw},
+                                        {.name = NULL}};
+    const struct command_line line = {
+        .usage = usage_text, .rules = rules, .operands = "COMMAND", .operands_max = INT_MAX, .in_order = true};
+    const int code = options_read(&line, argc, argv);
+
+    if (code != OPTIONS_OK) {
+        return code;
     }
+    cli.raw = cli.raw || (!no_raw && isatty(STDOUT_FILENO) != 1);
     signal(SIGPIPE, SIG_IGN);
     int result;
     if (optind < argc) {

@@ -21,17 +21,17 @@ static bool members_of(struct cluster_view *view, const struct node_status *seed
     return true;
 }
 
-bool cluster_view_get(struct cluster_view *view, const struct address *seeds, unsigned n_seeds, unsigned timeout_ms,
+bool cluster_view_get(struct cluster_view *view, const struct seeds *seeds, unsigned timeout_ms,
                       char error[CONNECTION_ERROR_MAX])
 {
     struct node_status *seed = malloc(sizeof *seed);
     unsigned at = 0;
     *view = (struct cluster_view){0};
     snprintf(error, CONNECTION_ERROR_MAX, "out of memory");
-    while (seed != NULL && at < n_seeds && !node_status_fetch(&seeds[at], timeout_ms, seed, error)) {
+    while (seed != NULL && at < seeds->n && !node_status_fetch(&seeds->at[at], timeout_ms, seed, error)) {
         at++;
     }
-    const bool ok = seed != NULL && at < n_seeds && members_of(view, seed, &seeds[at]);
+    const bool ok = seed != NULL && at < seeds->n && members_of(view, seed, &seeds->at[at]);
     free(seed);
     for (unsigned i = 0; ok && i < view->n; i++) {
         struct cluster_node *node = &view->nodes[i];
@@ -66,11 +66,4 @@ const struct cluster_node *cluster_view_follower(const struct cluster_view *view
         }
     }
     return best;
-}
-
-bool cluster_seeds(char *list, struct address *seeds, unsigned max, unsigned *n)
-{
-    static char defaults[] = "127.0.0.1:7379,127.0.0.1:7380,127.0.0.1:7381";
-    *n = 0;
-    return option_address_list("--addr", list != NULL ? list : defaults, seeds, max, n);
 }

@@ -18,14 +18,11 @@ struct cluster_view {
 };
 
 /* Ask the seeds, in turn, who belongs to the cluster, then every member for its state. False: `error`. */
-bool cluster_view_get(struct cluster_view *view, const struct address *seeds, unsigned n_seeds, unsigned timeout_ms,
+bool cluster_view_get(struct cluster_view *view, const struct seeds *seeds, unsigned timeout_ms,
                       char error[CONNECTION_ERROR_MAX]);
 void cluster_view_free(struct cluster_view *view);
 /* Where to read from, so that the leader is left alone: a follower or learner that is not far behind, else the leader.
  * NULL: no node is up. */
 const struct cluster_node *cluster_view_follower(const struct cluster_view *view);
-
-/* Of the default addresses, "" is never an error: the value of --addr, or the ports of `lockstep dev`. */
-bool cluster_seeds(char *list, struct address *seeds, unsigned max, unsigned *n);
 
 #endif

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -60,27 +61,6 @@ static const char usage_text[] =
     "Exit codes: 0 ended by Ctrl-C or SIGTERM; 1 a port is in use, a node failed to start, or all nodes ended by\n"
     "themselves; 2 wrong command line.\n";
 
-enum option_code {
-    OPTION_NODES = 256,
-    OPTION_DIR,
-    OPTION_PORT,
-    OPTION_ELECTION_TIMEOUT,
-    OPTION_LOGS,
-    OPTION_LOCKSTEPD,
-    OPTION_HELP
-};
-
-static const struct option long_options[] = {
-    {"nodes", required_argument, NULL, OPTION_NODES},
-    {"dir", required_argument, NULL, OPTION_DIR},
-    {"port", required_argument, NULL, OPTION_PORT},
-    {"election-timeout-ms", required_argument, NULL, OPTION_ELECTION_TIMEOUT},
-    {"logs", no_argument, NULL, OPTION_LOGS},
-    {"lockstepd", required_argument, NULL, OPTION_LOCKSTEPD},
-    {"help", no_argument, NULL, OPTION_HELP},
-    {NULL, 0, NULL, 0},
-};
-
 struct dev_node {
     unsigned number; /* 1.. */
     unsigned port, peer_port;
@@ -96,7 +76,7 @@ struct dev_node {
 
 struct dev {
     uint32_t n_nodes, port, election_timeout_ms; /* 0: not given */
-    const char *dir;
+    char *dir;
     char lockstepd[PATH_BYTES_MAX];
     bool logs;
     char **flags; /* passed on */
@@ -562,45 +542,36 @@ static int dev_run(struct dev *dev)
     return EXIT_OK;
 }
 
-static bool option_take(struct dev *dev, int code)
+static bool lockstepd_take(void *ctx, char *text)
 {
-    switch (code) {
-    case OPTION_NODES:
-        return option_u32("--nodes", optarg, 1, NODES_MAX, &dev->n_nodes);
-    case OPTION_DIR:
-        dev->dir = optarg;
-        return true;
-    case OPTION_PORT:
-        return option_u32("--port", optarg, 1, 65535, &dev->port);
-    case OPTION_ELECTION_TIMEOUT:
-        return option_u32("--election-timeout-ms", optarg, 1, 3600000, &dev->election_timeout_ms);
-    case OPTION_LOGS:
-        dev->logs = true;
-        return true;
-    case OPTION_LOCKSTEPD:
-        if (strlen(optarg) >= sizeof(dev->lockstepd)) {
-            fputs("lockstep: --lockstepd is too long\n", stderr);
-            return false;
-        }
-        memcpy(dev->lockstepd, optarg, strlen(optarg) + 1);
-        return true;
-    default:
+    struct dev *dev = ctx;
+
+    if (strlen(text) >= sizeof(dev->lockstepd)) {
+        fputs("lockstep: --lockstepd is too long\n", stderr);
         return false;
     }
+    memcpy(dev->lockstepd, text, strlen(text) + 1);
+    return true;
 }
 
 int command_dev(int argc, char **argv)
 {
-    static struct dev dev = {.n_nodes = 3, .port = ADDRESS_PORT_DEFAULT, .dir = "./data"}; /* large, and there is one */
-    int code;
-    while ((code = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
-        if (code == OPTION_HELP || code == 'h') {
-            fputs(usage_text, stdout);
-            return EXIT_OK;
-        }
-        if (!option_take(&dev, code)) {
-            return EXIT_USAGE;
-        }
+    static char directory[] = "./data";
+    static struct dev dev = {.n_nodes = 3, .port = ADDRESS_PORT_DEFAULT, .dir = directory}; /* large, there is one */
+    const struct option_rule rules[] = {
+        {.name = "nodes", .u32 = &dev.n_nodes, .min = 1, .max = NODES_MAX},
+        {.name = "dir", .text = &dev.dir},
+        {.name = "port", .u32 = &dev.port, .min = 1, .max = 65535},
+        {.name = "election-timeout-ms", .u32 = &dev.election_timeout_ms, .min = 1, .max = 3600000},
+        {.name = "logs", .flag = &dev.logs},
+        {.name = "lockstepd", .take = lockstepd_take, .ctx = &dev},
+        {.name = NULL}};
+    const struct command_line line = {
+        .usage = usage_text, .rules = rules, .operands = "LOCKSTEPD-FLAG", .operands_max = INT_MAX};
+    const int code = options_read(&line, argc, argv);
+
+    if (code != OPTIONS_OK) {
+        return code;
     }
     if (optind < argc && strcmp(argv[optind - 1], "--") != 0) {
         fprintf(stderr, "lockstep dev: unexpected \"%s\" (lockstep dev --help)\n", argv[optind]);

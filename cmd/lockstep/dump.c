@@ -35,8 +35,6 @@ static const char usage_text[] =
     "there\n"
     "is the rest of a torn write, or a gap, which is told on stderr.\n";
 
-enum option_code { OPTION_FROM = 256, OPTION_TO, OPTION_KEYS, OPTION_JSON, OPTION_HELP };
-
 struct dump {
     uint64_t from, to;
     bool keys, json;
@@ -435,27 +433,18 @@ static void path_print(struct dump *d, const char *path)
 
 int command_dump(int argc, char **argv)
 {
-    static const struct option long_options[] = {
-        {"from", required_argument, NULL, OPTION_FROM}, {"to", required_argument, NULL, OPTION_TO},
-        {"keys", no_argument, NULL, OPTION_KEYS},       {"json", no_argument, NULL, OPTION_JSON},
-        {"help", no_argument, NULL, OPTION_HELP},       {0}};
     struct dump d = {.to = UINT64_MAX};
-    int code;
-    while ((code = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        if (code == OPTION_HELP) {
-            fputs(usage_text, stdout);
-            return EXIT_OK;
-        }
-        if (code == '?' || (code == OPTION_FROM && !option_u64("--from", optarg, 0, INT64_MAX, &d.from)) ||
-            (code == OPTION_TO && !option_u64("--to", optarg, 0, INT64_MAX, &d.to))) {
-            return EXIT_USAGE;
-        }
-        d.keys = d.keys || code == OPTION_KEYS;
-        d.json = d.json || code == OPTION_JSON;
-    }
-    if (optind + 1 != argc) {
-        fprintf(stderr, "lockstep dump: one PATH, please (lockstep dump --help)\n");
-        return EXIT_USAGE;
+    const struct option_rule rules[] = {{.name = "from", .u64 = &d.from, .min = 0, .max = INT64_MAX},
+                                        {.name = "to", .u64 = &d.to, .min = 0, .max = INT64_MAX},
+                                        {.name = "keys", .flag = &d.keys},
+                                        {.name = "json", .flag = &d.json},
+                                        {.name = NULL}};
+    const struct command_line line = {
+        .usage = usage_text, .rules = rules, .operands = "PATH", .operands_min = 1, .operands_max = 1};
+    const int code = options_read(&line, argc, argv);
+
+    if (code != OPTIONS_OK) {
+        return code;
     }
     path_print(&d, argv[optind]);
     return d.code;

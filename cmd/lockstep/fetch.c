@@ -53,17 +53,17 @@ static bool catch_up(struct fetch *f, uint64_t commit)
                         f->address.host, f->address.port, commit, CATCH_UP_S, error);
 }
 
-static bool choose(struct fetch *f, const struct address *seeds, unsigned n_seeds, bool exactly)
+static bool choose(struct fetch *f, const struct seeds *seeds, bool exactly)
 {
     struct cluster_view view;
     char error[CONNECTION_ERROR_MAX];
-    if (!cluster_view_get(&view, seeds, n_seeds, f->timeout_ms, error)) {
+    if (!cluster_view_get(&view, seeds, f->timeout_ms, error)) {
         return fail(f, "%s", error);
     }
     const struct cluster_node *node = cluster_view_follower(&view);
     const uint64_t commit = view.leader != NULL ? view.leader->status.commit : 0;
     bool ok = true;
-    f->address = seeds[0];
+    f->address = seeds->at[0];
     if (!exactly && node != NULL) {
         f->address = node->member.address;
     }
@@ -86,7 +86,7 @@ static bool numbers_read(struct reply_cursor *cursor, uint64_t *values, unsigned
     return true;
 }
 
-bool fetch_take(struct fetch *f, const struct address *seeds, unsigned n_seeds, bool exactly)
+bool fetch_take(struct fetch *f, const struct seeds *seeds, bool exactly)
 {
     static const char *const words[] = {"LOCKSTEP", "SNAPSHOT", "TAKE"};
     char error[CONNECTION_ERROR_MAX];
@@ -95,7 +95,7 @@ bool fetch_take(struct fetch *f, const struct address *seeds, unsigned n_seeds, 
     uint64_t values[3];
     const char *data;
     size_t len;
-    if (!choose(f, seeds, n_seeds, exactly)) {
+    if (!choose(f, seeds, exactly)) {
         return false;
     }
     struct connection *c = connection_open(&f->address, TAKE_TIMEOUT_MS, true, error);
@@ -152,12 +152,12 @@ static bool node_has(struct fetch *f, const struct address *address, uint64_t in
     return found;
 }
 
-bool fetch_find(struct fetch *f, const struct address *seeds, unsigned n_seeds, uint64_t index, uint64_t term)
+bool fetch_find(struct fetch *f, const struct seeds *seeds, uint64_t index, uint64_t term)
 {
     struct cluster_view view;
     char error[CONNECTION_ERROR_MAX];
     bool found = false;
-    if (!cluster_view_get(&view, seeds, n_seeds, f->timeout_ms, error)) {
+    if (!cluster_view_get(&view, seeds, f->timeout_ms, error)) {
         return false;
     }
     for (unsigned i = 0; !found && i < view.n; i++) {

@@ -20,9 +20,9 @@ struct fetch {
 
 /* Have a node (a follower if possible, or the only seed if `exactly`) take a snapshot of everything that was
  * acknowledged before this call. False: fetch->error. */
-bool fetch_take(struct fetch *fetch, const struct address *seeds, unsigned n_seeds, bool exactly);
+bool fetch_take(struct fetch *fetch, const struct seeds *seeds, bool exactly);
 /* Does some node still have the very snapshot of a partial file? Then that is what is fetched. */
-bool fetch_find(struct fetch *fetch, const struct address *seeds, unsigned n_seeds, uint64_t index, uint64_t term);
+bool fetch_find(struct fetch *fetch, const struct seeds *seeds, uint64_t index, uint64_t term);
 /* Pull it into the env's directory (or single file), as `...part`, which is continued if it holds a part of the same
  * file; verify, sync and rename it. On an error what was received stays, to be continued. */
 bool fetch_run(struct fetch *fetch, struct env *env);

@@ -11,7 +11,6 @@
 #include "cmd/lockstep/command.h"
 #include "cmd/lockstep/node_status.h"
 
-#define SEEDS_MAX 16
 #define WORDS_MAX 5
 
 static const char usage_text[] =
@@ -25,25 +24,16 @@ static const char usage_text[] =
     "  remove ID                      it leaves for good: its id is never used again\n"
     "  address ID HOST:PORT[:PEERPORT]  it moved\n"
     "\n"
-    "  --addr HOST:PORT[,...]  nodes to ask, the first that answers counts (default 127.0.0.1:7379)\n"
+    "  --addr HOST:PORT[,...]  nodes to ask, the first that answers counts\n"
+    "                          (default 127.0.0.1:7379, then :7380 and :7381)\n"
     "  --wait SECONDS          how long to try (default 30): for a leader, for a learner to catch up\n"
     "  --help                  show this\n"
     "\n"
     "A leader hands over before it is demoted or removed.\n"
     "Exit codes: 0 the change is committed; 1 refused, or not done in time; 2 wrong command line.\n";
 
-enum option_code { OPTION_ADDR = 256, OPTION_WAIT, OPTION_HELP };
-
-static const struct option long_options[] = {
-    {"addr", required_argument, NULL, OPTION_ADDR},
-    {"wait", required_argument, NULL, OPTION_WAIT},
-    {"help", no_argument, NULL, OPTION_HELP},
-    {NULL, 0, NULL, 0},
-};
-
 struct member_options {
-    struct address seeds[SEEDS_MAX];
-    unsigned n_seeds;
+    struct seeds seeds;
     uint32_t wait_s;
     const char *words[WORDS_MAX]; /* LOCKSTEP MEMBER ... */
     int n_words;
@@ -60,14 +50,14 @@ static void nap(void)
 static bool leader_find(const struct member_options *o, struct node_status *leader, struct address *address,
                         char error[CONNECTION_ERROR_MAX])
 {
-    for (unsigned i = 0; i < o->n_seeds; i++) {
+    for (unsigned i = 0; i < o->seeds.n; i++) {
         struct node_status status;
-        if (!node_status_fetch(&o->seeds[i], 1000, &status, error)) {
+        if (!node_status_fetch(&o->seeds.at[i], 1000, &status, error)) {
             continue;
         }
         if (strcmp(status.role, "leader") == 0) {
             *leader = status;
-            *address = o->seeds[i];
+            *address = o->seeds.at[i];
             return true;
         }
         for (unsigned k = 0; k < status.n_members; k++) {
@@ -190,18 +180,6 @@ static int change(const struct member_options *o)
     return EXIT_FAILED;
 }
 
-static bool seeds_read(struct member_options *o, char *text)
-{
-    char *rest = NULL;
-    o->n_seeds = 0;
-    for (char *part = strtok_r(text, ",", &rest); part != NULL; part = strtok_r(NULL, ",", &rest)) {
-        if (o->n_seeds == SEEDS_MAX || !option_address("--addr", part, &o->seeds[o->n_seeds++])) {
-            return false;
-        }
-    }
-    return o->n_seeds > 0;
-}
-
 static bool action_read(struct member_options *o, int argc, char **argv)
 {
     static const struct {
@@ -226,22 +204,16 @@ static bool action_read(struct member_options *o, int argc, char **argv)
 
 int command_member(int argc, char **argv)
 {
-    struct member_options o = {.wait_s = 30, .n_seeds = 1};
-    char fallback[] = "127.0.0.1:7379";
-    int code;
+    struct member_options o = {.wait_s = 30};
+    const struct option_rule rules[] = {{.name = "addr", .seeds = &o.seeds},
+                                        {.name = "wait", .u32 = &o.wait_s, .min = 0, .max = 86400},
+                                        {.name = NULL}};
+    const struct command_line line = {
+        .usage = usage_text, .rules = rules, .operands = "ACTION", .operands_min = 1, .operands_max = WORDS_MAX - 2};
+    const int code = options_read(&line, argc, argv);
 
-    if (!seeds_read(&o, fallback)) {
-        return EXIT_USAGE;
-    }
-    while ((code = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        if (code == OPTION_HELP) {
-            fputs(usage_text, stdout);
-            return EXIT_OK;
-        }
-        if ((code != OPTION_ADDR || !seeds_read(&o, optarg)) &&
-            (code != OPTION_WAIT || !option_u32("--wait", optarg, 0, 86400, &o.wait_s))) {
-            return EXIT_USAGE;
-        }
+    if (code != OPTIONS_OK) {
+        return code;
     }
     if (!action_read(&o, argc - optind, argv + optind)) {
         return EXIT_USAGE;

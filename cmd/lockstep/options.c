@@ -1,11 +1,15 @@
 #include "cmd/lockstep/options.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "cmd/lockstep/command.h"
 
 static uint64_t suffix_factor(const char *suffix)
 {
@@ -142,4 +146,101 @@ bool option_address_list(const char *option, char *list, struct address *address
         (*n)++;
     }
     return true;
+}
+
+/* --- The table ---------------------------------------------------------------------------------------------------- */
+
+#define RULES_MAX 32u
+#define OPTION_FIRST 256 /* above every letter */
+
+static bool rule_take(const struct option_rule *rule, char *text)
+{
+    char option[64];
+
+    snprintf(option, sizeof option, "--%s", rule->name);
+    if (rule->flag != NULL) {
+        return *rule->flag = true;
+    }
+    if (rule->text != NULL) {
+        *rule->text = text;
+        return true;
+    }
+    if (rule->u32 != NULL) {
+        assert(rule->max <= UINT32_MAX);
+        return option_u32(option, text, (uint32_t)rule->min, (uint32_t)rule->max, rule->u32);
+    }
+    if (rule->u64 != NULL) {
+        return option_u64(option, text, rule->min, rule->max, rule->u64);
+    }
+    if (rule->real != NULL) {
+        return option_double(option, text, rule->low, rule->high, rule->real);
+    }
+    if (rule->address != NULL) {
+        return option_address(option, text, rule->address);
+    }
+    if (rule->seeds != NULL) {
+        return option_address_list(option, text, rule->seeds->at, SEEDS_MAX, &rule->seeds->n);
+    }
+    return rule->take(rule->ctx, text);
+}
+
+/* The ports of `lockstep dev`, where none were given. */
+static void seeds_complete(const struct option_rule *rules)
+{
+    for (const struct option_rule *rule = rules; rule->name != NULL; rule++) {
+        for (unsigned port = 0; rule->seeds != NULL && rule->seeds->n == port && port < 3; port++) {
+            rule->seeds->at[rule->seeds->n++] =
+                (struct address){.host = "127.0.0.1", .port = ADDRESS_PORT_DEFAULT + port};
+        }
+    }
+}
+
+static int operands_check(const struct command_line *line, int argc, char **argv)
+{
+    const int n = argc - optind;
+
+    if (n > line->operands_max) {
+        fprintf(stderr, "%s: unexpected \"%s\" (%s --help)\n", argv[0], argv[optind + line->operands_max], argv[0]);
+        return EXIT_USAGE;
+    }
+    if (n < line->operands_min) {
+        fprintf(stderr, "%s: which %s? (%s --help)\n", argv[0], line->operands, argv[0]);
+        return EXIT_USAGE;
+    }
+    return OPTIONS_OK;
+}
+
+int options_read(const struct command_line *line, int argc, char **argv)
+{
+    struct option options[RULES_MAX + 2] = {{"help", no_argument, NULL, 'h'}};
+    char letters[3 * RULES_MAX + 3] = "";
+    unsigned n = 0;
+    int code;
+
+    snprintf(letters, sizeof letters, "%sh", line->in_order ? "+" : "");
+    for (; line->rules[n].name != NULL; n++) {
+        const struct option_rule *rule = &line->rules[n];
+        assert(n < RULES_MAX);
+        options[n + 1] = (struct option){rule->name, rule->flag != NULL ? no_argument : required_argument, NULL,
+                                         OPTION_FIRST + (int)n};
+        if (rule->letter != 0) {
+            const size_t len = strlen(letters);
+            snprintf(letters + len, sizeof letters - len, "%c%s", rule->letter, rule->flag != NULL ? "" : ":");
+        }
+    }
+    while ((code = getopt_long(argc, argv, letters, options, NULL)) != -1) {
+        unsigned i = code >= OPTION_FIRST ? (unsigned)(code - OPTION_FIRST) : 0;
+        if (code == 'h') {
+            fputs(line->usage, stdout);
+            return EXIT_OK;
+        }
+        while (code < OPTION_FIRST && i < n && line->rules[i].letter != code) {
+            i++;
+        }
+        if (i == n || !rule_take(&line->rules[i], optarg)) {
+            return EXIT_USAGE;
+        }
+    }
+    seeds_complete(line->rules);
+    return operands_check(line, argc, argv);
 }

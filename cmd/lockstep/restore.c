@@ -61,22 +61,10 @@ static const char recover_usage[] =
     "Members of the old cluster can't vote in the new one, which has another uuid: never start them again.\n"
     "Exit codes: 0 the directory is complete; 1 refused or failed, and the message says why; 2 wrong command line.\n";
 
-enum option_code {
-    OPTION_TO = 256,
-    OPTION_ID,
-    OPTION_NODES,
-    OPTION_UUID,
-    OPTION_REVISION,
-    OPTION_TIME,
-    OPTION_ACCEPT,
-    OPTION_JSON,
-    OPTION_HELP
-};
-
 struct restore {
     bool recover;
-    const char *from, *to, *uuid;
-    char *nodes;
+    const char *from;
+    char *to, *uuid, *nodes;
     struct point point;
     struct new_cluster cluster;
     bool accept, json;
@@ -188,8 +176,8 @@ static int restore_run(struct restore *r)
 static bool arguments_ok(struct restore *r, const char *name)
 {
     bool member = false;
-    if (r->from == NULL || r->to == NULL || r->cluster.id == 0 || r->nodes == NULL) {
-        fprintf(stderr, "lockstep %s: a source, --to, --id and --nodes are needed (lockstep %s --help)\n", name, name);
+    if (r->to == NULL || r->cluster.id == 0 || r->nodes == NULL) {
+        fprintf(stderr, "lockstep %s: --to, --id and --nodes are needed (lockstep %s --help)\n", name, name);
         return false;
     }
     if (!new_cluster_nodes(&r->cluster, r->nodes) || !new_cluster_uuid(&r->cluster, r->uuid)) {
@@ -208,89 +196,66 @@ static bool arguments_ok(struct restore *r, const char *name)
     return member;
 }
 
-static bool option_take(struct restore *r, int code)
+static bool revision_take(void *ctx, char *text)
 {
-    switch (code) {
-    case OPTION_TO:
-        r->to = optarg;
-        return true;
-    case OPTION_ID:
-        return option_u64("--id", optarg, 1, INT64_MAX, &r->cluster.id);
-    case OPTION_NODES:
-        r->nodes = optarg;
-        return true;
-    case OPTION_UUID:
-        r->uuid = optarg;
-        return true;
-    case OPTION_REVISION:
-        r->point.by_revision = true;
-        return option_u64("--to-revision", optarg, 0, INT64_MAX, &r->point.revision);
-    case OPTION_TIME:
-        r->point.by_time = true;
-        if (!point_parse_time(optarg, &r->point.time_ms)) {
-            fprintf(stderr, "lockstep: --to-time wants ms since 1970 or YYYY-MM-DDTHH:MM:SS[.mmm]Z, not \"%s\"\n",
-                    optarg);
-            return false;
-        }
-        return true;
-    case OPTION_ACCEPT:
-        r->accept = true;
-        return true;
-    case OPTION_JSON:
-        r->json = true;
-        return true;
-    default:
-        return false;
-    }
+    struct restore *r = ctx;
+
+    r->point.by_revision = true;
+    return option_u64("--to-revision", text, 0, INT64_MAX, &r->point.revision);
 }
 
-static int command_run(struct restore *r, const struct option *long_options, const char *usage_text, int argc,
-                       char **argv)
+static bool time_take(void *ctx, char *text)
 {
-    const char *name = r->recover ? "recover" : "restore";
-    int code;
-    while ((code = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        if (code == OPTION_HELP) {
-            fputs(usage_text, stdout);
-            return EXIT_OK;
-        }
-        if (!option_take(r, code)) {
-            return EXIT_USAGE;
-        }
+    struct restore *r = ctx;
+
+    r->point.by_time = true;
+    if (!point_parse_time(text, &r->point.time_ms)) {
+        fprintf(stderr, "lockstep: --to-time wants ms since 1970 or YYYY-MM-DDTHH:MM:SS[.mmm]Z, not \"%s\"\n", text);
+        return false;
     }
-    r->from = optind + 1 == argc ? argv[optind] : NULL;
-    return arguments_ok(r, name) ? restore_run(r) : EXIT_USAGE;
+    return true;
+}
+
+static int command_run(struct restore *r, const struct command_line *line, int argc, char **argv)
+{
+    const int code = options_read(line, argc, argv);
+
+    if (code != OPTIONS_OK) {
+        return code;
+    }
+    r->from = argv[optind];
+    return arguments_ok(r, r->recover ? "recover" : "restore") ? restore_run(r) : EXIT_USAGE;
 }
 
 int command_restore(int argc, char **argv)
 {
-    static const struct option long_options[] = {
-        {"to", required_argument, NULL, OPTION_TO},
-        {"id", required_argument, NULL, OPTION_ID},
-        {"nodes", required_argument, NULL, OPTION_NODES},
-        {"uuid", required_argument, NULL, OPTION_UUID},
-        {"to-revision", required_argument, NULL, OPTION_REVISION},
-        {"to-time", required_argument, NULL, OPTION_TIME},
-        {"json", no_argument, NULL, OPTION_JSON},
-        {"help", no_argument, NULL, OPTION_HELP},
-        {NULL, 0, NULL, 0},
-    };
     struct restore r = {0};
-    return command_run(&r, long_options, restore_usage, argc, argv);
+    const struct option_rule rules[] = {{.name = "to", .text = &r.to},
+                                        {.name = "id", .u64 = &r.cluster.id, .min = 1, .max = INT64_MAX},
+                                        {.name = "nodes", .text = &r.nodes},
+                                        {.name = "uuid", .text = &r.uuid},
+                                        {.name = "to-revision", .take = revision_take, .ctx = &r},
+                                        {.name = "to-time", .take = time_take, .ctx = &r},
+                                        {.name = "json", .flag = &r.json},
+                                        {.name = NULL}};
+    const struct command_line line = {
+        .usage = restore_usage, .rules = rules, .operands = "FILE or DIR", .operands_min = 1, .operands_max = 1};
+
+    return command_run(&r, &line, argc, argv);
 }
 
 int command_recover(int argc, char **argv)
 {
-    static const struct option long_options[] = {
-        {"to", required_argument, NULL, OPTION_TO},
-        {"id", required_argument, NULL, OPTION_ID},
-        {"nodes", required_argument, NULL, OPTION_NODES},
-        {"uuid", required_argument, NULL, OPTION_UUID},
-        {"accept-data-loss", no_argument, NULL, OPTION_ACCEPT},
-        {"json", no_argument, NULL, OPTION_JSON},
-        {"help", no_argument, NULL, OPTION_HELP},
-        {NULL, 0, NULL, 0},
-    };
     struct restore r = {.recover = true};
-    return command_run(&r, long_options, recover_usage, argc, argv);
+    const struct option_rule rules[] = {{.name = "to", .text = &r.to},
+                                        {.name = "id", .u64 = &r.cluster.id, .min = 1, .max = INT64_MAX},
+                                        {.name = "nodes", .text = &r.nodes},
+                                        {.name = "uuid", .text = &r.uuid},
+                                        {.name = "accept-data-loss", .flag = &r.accept},
+                                        {.name = "json", .flag = &r.json},
+                                        {.name = NULL}};
+    const struct command_line line = {
+        .usage = recover_usage, .rules = rules, .operands = "OLDDIR", .operands_min = 1, .operands_max = 1};
+
+    return command_run(&r, &line, argc, argv);
 }

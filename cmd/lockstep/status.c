@@ -1,5 +1,4 @@
 /* `lockstep status`: asks one node for the members, then every member for its state. */
-#include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <pthread.h>
@@ -11,7 +10,6 @@
 #include "cmd/lockstep/node_status.h"
 
 #define TIMEOUT_MS_DEFAULT 1000
-#define SEEDS_MAX 16
 
 static const char usage_text[] =
     "Usage: lockstep status [OPTION]...\n"
@@ -34,16 +32,6 @@ static const char usage_text[] =
     "or\n"
     "there is no leader.\n";
 
-enum option_code { OPTION_ADDR = 256, OPTION_TIMEOUT, OPTION_JSON, OPTION_HELP };
-
-static const struct option long_options[] = {
-    {"addr", required_argument, NULL, OPTION_ADDR},
-    {"timeout-ms", required_argument, NULL, OPTION_TIMEOUT},
-    {"json", no_argument, NULL, OPTION_JSON},
-    {"help", no_argument, NULL, OPTION_HELP},
-    {NULL, 0, NULL, 0},
-};
-
 /* One member and what it said; filled in by a thread of its own. */
 struct probe {
     struct node_member member;
@@ -63,8 +51,7 @@ struct overview {
 };
 
 struct status_options {
-    struct address seeds[SEEDS_MAX];
-    unsigned n_seeds;
+    struct seeds seeds;
     uint32_t timeout_ms;
     bool json;
 };
@@ -239,13 +226,13 @@ static int status_run(const struct status_options *options)
 {
     struct node_status *seed = malloc(sizeof(*seed));
     bool found = false;
-    for (unsigned i = 0; seed != NULL && !found && i < options->n_seeds; i++) {
+    for (unsigned i = 0; seed != NULL && !found && i < options->seeds.n; i++) {
         char error[CONNECTION_ERROR_MAX];
-        found = node_status_fetch(&options->seeds[i], options->timeout_ms, seed, error);
+        found = node_status_fetch(&options->seeds.at[i], options->timeout_ms, seed, error);
         if (found) {
-            seed_complete(seed, &options->seeds[i]);
+            seed_complete(seed, &options->seeds.at[i]);
         } else {
-            fprintf(stderr, "lockstep: %s:%u: %s\n", options->seeds[i].host, options->seeds[i].port, error);
+            fprintf(stderr, "lockstep: %s:%u: %s\n", options->seeds.at[i].host, options->seeds.at[i].port, error);
         }
     }
     struct overview overview = {0};
@@ -266,37 +253,12 @@ static int status_run(const struct status_options *options)
 int command_status(int argc, char **argv)
 {
     struct status_options options = {.timeout_ms = TIMEOUT_MS_DEFAULT};
-    static char defaults[] = "127.0.0.1:7379,127.0.0.1:7380,127.0.0.1:7381";
-    int code;
-    while ((code = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
-        switch (code) {
-        case OPTION_ADDR:
-            if (!option_address_list("--addr", optarg, options.seeds, SEEDS_MAX, &options.n_seeds)) {
-                return EXIT_USAGE;
-            }
-            break;
-        case OPTION_TIMEOUT:
-            if (!option_u32("--timeout-ms", optarg, 1, 3600000, &options.timeout_ms)) {
-                return EXIT_USAGE;
-            }
-            break;
-        case OPTION_JSON:
-            options.json = true;
-            break;
-        case OPTION_HELP:
-        case 'h':
-            fputs(usage_text, stdout);
-            return EXIT_OK;
-        default:
-            return EXIT_USAGE;
-        }
-    }
-    if (optind < argc) {
-        fprintf(stderr, "lockstep status: unexpected \"%s\" (lockstep status --help)\n", argv[optind]);
-        return EXIT_USAGE;
-    }
-    if (options.n_seeds == 0 && !option_address_list("--addr", defaults, options.seeds, SEEDS_MAX, &options.n_seeds)) {
-        return EXIT_USAGE;
-    }
-    return status_run(&options);
+    const struct option_rule rules[] = {{.name = "addr", .seeds = &options.seeds},
+                                        {.name = "timeout-ms", .u32 = &options.timeout_ms, .min = 1, .max = 3600000},
+                                        {.name = "json", .flag = &options.json},
+                                        {.name = NULL}};
+    const struct command_line line = {.usage = usage_text, .rules = rules};
+    const int code = options_read(&line, argc, argv);
+
+    return code == OPTIONS_OK ? status_run(&options) : code;
 }

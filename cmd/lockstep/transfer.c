@@ -9,7 +9,6 @@
 #include "cmd/lockstep/node_status.h"
 
 #define TIMEOUT_MS_DEFAULT 5000
-#define SEEDS_MAX 16
 
 static const char usage_text[] =
     "Usage: lockstep transfer [NODE] [OPTION]...\n"
@@ -24,18 +23,8 @@ static const char usage_text[] =
     "\n"
     "Prints who leads now. Exit codes: 0 done; 1 failed, and the message says why; 2 wrong command line.\n";
 
-enum option_code { OPTION_ADDR = 256, OPTION_TIMEOUT, OPTION_HELP };
-
-static const struct option long_options[] = {
-    {"addr", required_argument, NULL, OPTION_ADDR},
-    {"timeout-ms", required_argument, NULL, OPTION_TIMEOUT},
-    {"help", no_argument, NULL, OPTION_HELP},
-    {NULL, 0, NULL, 0},
-};
-
 struct transfer_options {
-    struct address seeds[SEEDS_MAX];
-    unsigned n_seeds;
+    struct seeds seeds;
     uint32_t timeout_ms;
     const char *node; /* NULL: any */
 };
@@ -47,10 +36,10 @@ static bool leader_find(const struct transfer_options *options, struct address *
     char error[CONNECTION_ERROR_MAX];
     bool found = false;
     bool answered = false;
-    for (unsigned i = 0; status != NULL && !answered && i < options->n_seeds; i++) {
-        answered = node_status_fetch(&options->seeds[i], options->timeout_ms, status, error);
+    for (unsigned i = 0; status != NULL && !answered && i < options->seeds.n; i++) {
+        answered = node_status_fetch(&options->seeds.at[i], options->timeout_ms, status, error);
         if (!answered) {
-            fprintf(stderr, "lockstep: %s:%u: %s\n", options->seeds[i].host, options->seeds[i].port, error);
+            fprintf(stderr, "lockstep: %s:%u: %s\n", options->seeds.at[i].host, options->seeds.at[i].port, error);
         }
     }
     for (unsigned i = 0; answered && i < status->n_members; i++) {
@@ -96,41 +85,21 @@ static int transfer_run(const struct transfer_options *options)
 int command_transfer(int argc, char **argv)
 {
     struct transfer_options options = {.timeout_ms = TIMEOUT_MS_DEFAULT};
-    static char defaults[] = "127.0.0.1:7379,127.0.0.1:7380,127.0.0.1:7381";
+    const struct option_rule rules[] = {{.name = "addr", .seeds = &options.seeds},
+                                        {.name = "timeout-ms", .u32 = &options.timeout_ms, .min = 1, .max = 3600000},
+                                        {.name = NULL}};
+    const struct command_line line = {.usage = usage_text, .rules = rules, .operands = "NODE", .operands_max = 1};
+    const int code = options_read(&line, argc, argv);
     uint64_t id;
-    int code;
-    while ((code = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
-        switch (code) {
-        case OPTION_ADDR:
-            if (!option_address_list("--addr", optarg, options.seeds, SEEDS_MAX, &options.n_seeds)) {
-                return EXIT_USAGE;
-            }
-            break;
-        case OPTION_TIMEOUT:
-            if (!option_u32("--timeout-ms", optarg, 1, 3600000, &options.timeout_ms)) {
-                return EXIT_USAGE;
-            }
-            break;
-        case OPTION_HELP:
-        case 'h':
-            fputs(usage_text, stdout);
-            return EXIT_OK;
-        default:
-            return EXIT_USAGE;
-        }
+
+    if (code != OPTIONS_OK) {
+        return code;
     }
     if (optind < argc) {
-        options.node = argv[optind++];
+        options.node = argv[optind];
         if (!option_u64("NODE", options.node, 1, INT64_MAX, &id)) {
             return EXIT_USAGE;
         }
-    }
-    if (optind < argc) {
-        fprintf(stderr, "lockstep transfer: unexpected \"%s\" (lockstep transfer --help)\n", argv[optind]);
-        return EXIT_USAGE;
-    }
-    if (options.n_seeds == 0 && !option_address_list("--addr", defaults, options.seeds, SEEDS_MAX, &options.n_seeds)) {
-        return EXIT_USAGE;
     }
     return transfer_run(&options);
 }

@@ -9,7 +9,6 @@
 #include "cmd/lockstep/cluster_view.h"
 #include "cmd/lockstep/command.h"
 
-#define SEEDS_MAX 16
 #define TIMEOUT_MS 2000
 #define TEXT_MAX 300
 
@@ -27,18 +26,8 @@ static const char usage_text[] =
     "\n"
     "Exit codes: 0 the level is in force; 1 refused, or not done in time; 2 wrong command line.\n";
 
-enum option_code { OPTION_ADDR = 256, OPTION_WAIT, OPTION_HELP };
-
-static const struct option long_options[] = {
-    {"addr", required_argument, NULL, OPTION_ADDR},
-    {"wait", required_argument, NULL, OPTION_WAIT},
-    {"help", no_argument, NULL, OPTION_HELP},
-    {NULL, 0, NULL, 0},
-};
-
 struct upgrade {
-    struct address seeds[SEEDS_MAX];
-    unsigned n_seeds;
+    struct seeds seeds;
     uint32_t wait_s;
     uint64_t level; /* 0: the highest that the leader understands */
     uint64_t from;  /* when this began; 0: not known yet */
@@ -114,7 +103,7 @@ static int run(struct upgrade *u)
 
     do {
         struct cluster_view view;
-        if (cluster_view_get(&view, u->seeds, u->n_seeds, TIMEOUT_MS, error)) {
+        if (cluster_view_get(&view, &u->seeds, TIMEOUT_MS, error)) {
             done = step(u, &view, &code);
             cluster_view_free(&view);
         } else {
@@ -135,27 +124,16 @@ static int run(struct upgrade *u)
 int command_upgrade(int argc, char **argv)
 {
     struct upgrade u = {.wait_s = 30};
-    static char defaults[] = "127.0.0.1:7379,127.0.0.1:7380,127.0.0.1:7381";
-    int code;
+    const struct option_rule rules[] = {{.name = "addr", .seeds = &u.seeds},
+                                        {.name = "wait", .u32 = &u.wait_s, .min = 0, .max = 86400},
+                                        {.name = NULL}};
+    const struct command_line line = {.usage = usage_text, .rules = rules, .operands = "LEVEL", .operands_max = 1};
+    const int code = options_read(&line, argc, argv);
 
-    while ((code = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        if (code == OPTION_HELP) {
-            fputs(usage_text, stdout);
-            return EXIT_OK;
-        }
-        if ((code != OPTION_ADDR || !option_address_list("--addr", optarg, u.seeds, SEEDS_MAX, &u.n_seeds)) &&
-            (code != OPTION_WAIT || !option_u32("--wait", optarg, 0, 86400, &u.wait_s))) {
-            return EXIT_USAGE;
-        }
+    if (code != OPTIONS_OK) {
+        return code;
     }
-    if (u.n_seeds == 0 && !option_address_list("--addr", defaults, u.seeds, SEEDS_MAX, &u.n_seeds)) {
-        return EXIT_USAGE;
-    }
-    if (optind < argc && !option_u64("LEVEL", argv[optind++], 1, UINT32_MAX, &u.level)) {
-        return EXIT_USAGE;
-    }
-    if (optind < argc) {
-        fprintf(stderr, "lockstep upgrade: unexpected \"%s\" (lockstep upgrade --help)\n", argv[optind]);
+    if (optind < argc && !option_u64("LEVEL", argv[optind], 1, UINT32_MAX, &u.level)) {
         return EXIT_USAGE;
     }
     return run(&u);

@@ -3,6 +3,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include "cmd/lockstep/command.h"
 #include "cmd/lockstep/content.h"
 #include "cmd/lockstep/entries.h"
+#include "cmd/lockstep/options.h"
 #include "consensus/configuration.h"
 #include "consensus/replica.h"
 
@@ -488,28 +490,15 @@ static void verify_path(struct verify *v, const char *path)
 
 int command_verify(int argc, char **argv)
 {
-    static const struct option long_options[] = {
-        {"quick", no_argument, NULL, 'q'}, {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
     struct verify v = {0};
-    int code;
-    while ((code = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
-        switch (code) {
-        case 'q':
-            v.quick = true;
-            break;
-        case 'j':
-            v.json = true;
-            break;
-        case 'h':
-            fputs(usage_text, stdout);
-            return EXIT_OK;
-        default:
-            return EXIT_USAGE;
-        }
-    }
-    if (optind == argc) {
-        fprintf(stderr, "lockstep verify: which PATH? (lockstep verify --help)\n");
-        return EXIT_USAGE;
+    const struct option_rule rules[] = {
+        {.name = "quick", .flag = &v.quick}, {.name = "json", .flag = &v.json}, {.name = NULL}};
+    const struct command_line line = {
+        .usage = usage_text, .rules = rules, .operands = "PATH", .operands_min = 1, .operands_max = INT_MAX};
+    const int code = options_read(&line, argc, argv);
+
+    if (code != OPTIONS_OK) {
+        return code;
     }
     v.rows = json_array();
     for (int i = optind; i < argc; i++) {
