@@ -128,8 +128,9 @@ const (
 // tooLittle says what did not happen often enough for the run to say something; nothing if all did.
 func tooLittle(w *workload.Workload, r *report.Run) []string {
 	var missing []string
-	if n, least := r.History.Count().OK, int(float64(w.OKMin)*r.Seconds); n < least {
-		missing = append(missing, fmt.Sprintf("too little happened: %d operations succeeded, at least %d are wanted", n, least))
+	if least := int(float64(w.OKMin) * r.Seconds); r.LoadOK < least {
+		missing = append(missing, fmt.Sprintf("too little happened: %d operations succeeded under faults, at least %d are wanted",
+			r.LoadOK, least))
 	}
 	for _, name := range check.Unseen(r.Nemesis, effective(r)) {
 		missing = append(missing, "no fault of "+name+" had an effect")
@@ -170,6 +171,7 @@ func drive(ctx context.Context, c *runConfig, w *workload.Workload, cluster *con
 		<-limited.Done()
 		cancel()
 		r.Effects = runner.Effects
+		r.LoadOK = r.History.Count().OK
 		missing := tooLittle(w, r)
 		if len(missing) == 0 {
 			break

@@ -38,6 +38,7 @@ type Run struct {
 	LoadStart, LoadEnd                           int64
 	RecoverySeconds, CheckSeconds                float64
 	LongestGap                                   float64 // seconds without a successful operation
+	LoadOK                                       int     // operations that succeeded before the faults were healed
 	Checks                                       []*check.Result
 	Violations                                   []string               // found by the harness itself
 	Problems                                     []string               // why the run says too little
