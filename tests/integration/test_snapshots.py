@@ -73,57 +73,6 @@ def log_and_snapshots_stay_bounded():
     return "at most %.1f MB of %.1f MB" % (highest / MIB, bound / MIB)
 
 
-def fill_random(cluster, megabytes):
-    """The same 192 keys of 8 KiB again and again, which don't compress: 1.5 MiB of content. Returns the bytes written."""
-    values = [os.urandom(8192) for _ in range(64)]
-    with cluster.wait_leader().client() as client:
-        for part in range(2 * megabytes):
-            commands = [("SET", "r%d" % (part % 3 * 64 + i), value) for i, value in enumerate(values)]
-            for reply in client.pipeline(commands):
-                expect_equal(reply, "OK", "SET")
-    return megabytes * MIB
-
-
-@test
-def directories_stay_bounded_behind_a_stopped_follower():
-    """A stopped follower holds nothing back. While a snapshot is sent to it, that file and the log behind it stay; after
-    that everything is within the documented bound again."""
-    flags = SMALL_SEGMENTS + ["--snapshot-log-size", "2mb", "--log-keep", "1mb", "--snapshot-rate", "0"]
-    bound = 2 * 2 * MIB + 1 * MIB + 11 * MIB + 3 * 2 * MIB
-
-    def wait_bounded(nodes):
-        for node in nodes:
-            wait_for(lambda: disk_bytes(node) <= bound, 60, "%r to hold at most %d bytes" % (node, bound))
-
-    with Cluster(3, flags=flags) as cluster:
-        fill_random(cluster, 2)
-        cluster.wait_converged()
-        away = cluster.followers()[0]
-        others = [node for node in cluster.nodes if node is not away]
-        away.kill()
-        fill_random(cluster, 24)
-        wait_bounded(others)
-        for node in others:
-            node.call("CONFIG", "SET", "snapshot-transfer-rate", "32kb")
-        away.start()
-        wait_for(lambda: int(away.info("lockstep")["snapshot_fetch_bytes"]) > 0, 60, "a transfer", check=away.check_alive)
-        held = "snapshot-%016x-" % int(away.info("lockstep")["snapshot_fetch_index"])
-        written = fill_random(cluster, 12)
-        sender = [node for node in others if any(held in path for path in snapshots(node))]
-        expect(int(away.info("lockstep")["snapshot_installs"]) == 0, "the transfer was over too early")
-        expect(sender, "nobody holds %s any more", held)
-        during = max(disk_bytes(node) for node in others)
-        expect(during <= bound + 2 * MIB + 2 * written, "%d bytes while a transfer holds the log", during)
-        for node in others:
-            node.call("CONFIG", "SET", "snapshot-transfer-rate", "0")
-        cluster.wait_converged(timeout=60)
-        fill_random(cluster, 8)  # the next snapshots drop what was held
-        cluster.wait_converged(timeout=60)
-        wait_bounded(cluster.nodes)
-        expect_same_content(cluster)
-    return "%.1f MB during the transfer, else at most %.1f" % (during / MIB, bound / MIB)
-
-
 @test
 def restart_goes_on_from_a_snapshot():
     """A restarted node loads its snapshot, replays only what is behind it, and has everything."""
