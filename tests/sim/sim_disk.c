@@ -806,3 +806,25 @@ bool sim_disk_flip_newest(struct sim_disk *disk, const char *prefix, char *name,
     }
     return false;
 }
+
+bool sim_disk_flip_run(struct sim_disk *disk, const char *prefix, uint8_t byte, size_t n, char *name, size_t name_bytes)
+{
+    struct sim_file *oldest = NULL;
+    size_t run = 0;
+    uint64_t offset;
+
+    for (struct sim_file *file = disk->files; file != NULL; file = file->next) {
+        if (strncmp(file->name, prefix, strlen(prefix)) == 0 &&
+            (oldest == NULL || strcmp(file->name, oldest->name) < 0)) {
+            oldest = file;
+        }
+    }
+    for (uint64_t at = 0; oldest != NULL && at < oldest->size; at++) {
+        run = oldest->data[at] == byte ? run + 1 : 0;
+        if (run == n) {
+            snprintf(name, name_bytes, "%s", oldest->name);
+            return flip_from(disk, oldest, at - n / 2, &offset);
+        }
+    }
+    return false;
+}

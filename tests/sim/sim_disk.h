@@ -80,6 +80,10 @@ unsigned sim_disk_in_flight(const struct sim_disk *disk);
 bool sim_disk_flip(struct sim_disk *disk, char *name, size_t name_bytes, uint64_t *offset);
 /* The same in the last one, by name, of the files that begin with `prefix` and have no suffix: the newest snapshot. */
 bool sim_disk_flip_newest(struct sim_disk *disk, const char *prefix, char *name, size_t name_bytes, uint64_t *offset);
+/* The same in the middle of the first run of `n` equal bytes in the oldest, by name, of the files that begin with
+ * `prefix`: in a value of the workload, so in the payload of a record. */
+bool sim_disk_flip_run(struct sim_disk *disk, const char *prefix, uint8_t byte, size_t n, char *name,
+                       size_t name_bytes);
 /* From now on reads of this file hang; NULL: no more, and those that hang go on. */
 void sim_disk_stall(struct sim_disk *disk, const char *name);
 /* Reads that hang. */

@@ -39,7 +39,7 @@ const struct sim_plant sim_plants[] = {
     {"install-unsynced", PLANT_INSTALL_UNSYNCED, "a received snapshot is installed before it is on stable storage",
      "install-synced"},
     {"prune-open", PLANT_PRUNE_OPEN, "a snapshot is removed while a read of it is in flight", "install-pruned"},
-    {"skip-checksum", PLANT_SKIP_CHECKSUM, "what the disk gives is taken without looking at checksums", "bit-flips"},
+    {"skip-checksum", PLANT_SKIP_CHECKSUM, "what the disk gives is taken without looking at checksums", "log-flip"},
     {"not-a-cut", STORE(STORE_PLANT_NOT_A_CUT), "a snapshot holds changes made after its cut", "snapshot-cut"},
     {"feature-level", PLANT_FEATURE_LEVEL, "the feature level is raised although one node does not understand it",
      "upgrade"},

@@ -603,6 +603,30 @@ static void bit_flips(struct sim_cluster *cluster)
     sim_cluster_run(cluster, 2 * SECOND);
 }
 
+/* A bit flips in an entry far below the newest mark: nothing that a crash can do, so the node does not start. */
+static void log_flip(struct sim_cluster *cluster)
+{
+    char name[64];
+
+    sim_cluster_run(cluster, 4 * SECOND); /* of every hundred writes six have a value padded with dots */
+    sim_workload_stop(&cluster->workload);
+    sim_cluster_expect(cluster, sim_cluster_is_converged, NULL, 5 * SECOND, "convergence", "before the damage");
+    struct sim_node *node = &cluster->nodes[follower_of(cluster)];
+    sim_node_crash(node);
+    node->damaged = true;
+    if (!sim_disk_flip_run(&node->disk, "wal-", '.', 64, name, sizeof name)) {
+        sim_world_violation(&cluster->world, "scenario", "there is an entry to damage");
+        return;
+    }
+    sim_world_log(&cluster->world, "node %u: a bit flips in an entry in %s", node->position + 1, name);
+    sim_node_start(node);
+    sim_workload_start(&cluster->workload);
+    sim_cluster_run(cluster, 2 * SECOND);
+    if (node->state == SIM_NODE_UP) {
+        sim_world_violation(&cluster->world, "scenario", "a node whose log is damaged does not run");
+    }
+}
+
 /* --- Time -------------------------------------------------------------------------------------------------------- */
 
 static void clock_jump(struct sim_cluster *cluster)
@@ -717,6 +741,7 @@ const struct sim_scenario sim_scenarios[] = {
     {"slow-leader", "the leader's disk is 400 times slower", 3, slow_leader},
     {"full-disk", "all disks fill up: writes are refused, reads go on, leadership can move", 3, full_disk},
     {"disk-errors", "a failed write stops a node; it recovers when started again", 3, disk_errors},
+    {"log-flip", "a bit flips in an entry far back in the log: the node does not start", 3, log_flip},
     {"bit-flips", "a flipped bit in durable data: refuse, but never serve wrong data", 3, bit_flips},
     {"clock-jump", "wall clocks of leaders jump by hours: no key expires early", 3, clock_jump},
     {"stalled-leader", "the leader's process is stalled, then goes on", 3, stalled_leader},
