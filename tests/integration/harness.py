@@ -59,9 +59,9 @@ def expect_error(client, code, *command):
 
 TRIES = 20
 
-# A command is held for up to an election timeout (by default 0.3 s) while no leader is known. Where less than half of that
-# passed without a success, with all that the machine took from any node, and there was no other election, a graceful
-# transfer costs nobody an error.
+# A command is held for up to an election timeout (by default 0.3 s) while no leader is known, or by a leader of before that
+# does not answer. Where no node stood still for half as long (Pulse), nor all writes, and there was no other election, a
+# graceful transfer costs nobody an error.
 CALM_S = 0.15
 
 
@@ -364,12 +364,53 @@ class Load:
         expect_equal([token for token in found if token in acked], writer.acked, "%s: order" % writer.name)
 
 
+class Pulse:
+    """Asks each node for a PING all the time, which it answers whoever leads: tells whether the machine let it run."""
+
+    def __init__(self, nodes):
+        self.ended = threading.Event()
+        self.beats = []  # (sent, answered), of all nodes
+        self.threads = [threading.Thread(target=self._run, args=(node,), daemon=True) for node in nodes]
+        for thread in self.threads:
+            thread.start()
+
+    def _run(self, node):
+        while not self.ended.wait(0.02):
+            try:
+                with Client(node.port) as client:
+                    while not self.ended.wait(0.01):
+                        sent = time.monotonic()
+                        client.once("PING")
+                        self.beats.append((sent, time.monotonic()))
+            except (OSError, EOFError, RespError):
+                pass  # it is stopping, or has not started
+
+    def stop(self):
+        self.ended.set()
+        for thread in self.threads:
+            thread.join()
+
+    def longest(self, begin, end):
+        """Seconds that the slowest answer took which overlaps [begin, end]; call it a moment after `end`."""
+        return max((b - a for a, b in list(self.beats) if b >= begin and a <= end), default=float("inf"))
+
+
 class TimedLoad(Load):
-    """A load that remembers when each write was acknowledged."""
+    """A load that remembers when each write was acknowledged, and whether nodes stood still."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.times = []
+        self.pulse = None
+
+    def __enter__(self):
+        self.pulse = Pulse(self.nodes)
+        return super().__enter__()
+
+    def stop(self):
+        super().stop()
+        if self.pulse is not None:
+            self.pulse.stop()
 
     def note_ack(self, sent, received):
         self.times.append(received)
