@@ -234,6 +234,9 @@ static void env_free(struct env_uv *env)
     if (env->zeros != NULL) {
         munmap(env->zeros, ENV_UV_ZEROS_BYTES);
     }
+    if (env->done_fd >= 0) {
+        close(env->done_fd);
+    }
     if (env->lock_fd >= 0) {
         close(env->lock_fd);
     }
@@ -310,6 +313,7 @@ enum env_status env_uv_new(const struct env_uv_config *config, struct env **out,
     env->loop = config->loop;
     env->dir_fd = -1;
     env->lock_fd = -1;
+    env->done_fd = -1;
     enum env_status status = prepare(env, config->dir, text, sizeof text);
     if (status != ENV_OK) {
         env_free(env);
@@ -317,7 +321,7 @@ enum env_status env_uv_new(const struct env_uv_config *config, struct env **out,
     }
     status = env_uv_disk_start(env);
     if (status != ENV_OK) {
-        if (env->async_closed) {
+        if (env->poll_closed) {
             env_free(env); /* else when the loop has closed the handle */
         }
         return status;
@@ -330,10 +334,10 @@ enum env_status env_uv_new(const struct env_uv_config *config, struct env **out,
     return ENV_OK;
 }
 
-static void async_closed_cb(uv_handle_t *handle)
+static void poll_closed_cb(uv_handle_t *handle)
 {
     struct env_uv *env = handle->data;
-    env->async_closed = true;
+    env->poll_closed = true;
     env_uv_finish_close(env);
 }
 
@@ -343,11 +347,11 @@ void env_uv_finish_close(struct env_uv *env)
     if (!env->closing || !env->threads_joined || env->n_timers > 0) {
         return;
     }
-    if (!uv_is_closing((uv_handle_t *)&env->done_async)) {
-        uv_close((uv_handle_t *)&env->done_async, async_closed_cb);
+    if (!uv_is_closing((uv_handle_t *)&env->done_poll)) {
+        uv_close((uv_handle_t *)&env->done_poll, poll_closed_cb);
         return;
     }
-    if (!env->async_closed) {
+    if (!env->poll_closed) {
         return;
     }
     env_uv_disk_drain(env); /* requests submitted while the handle was closing */

@@ -1,14 +1,15 @@
 /* Disk requests on threads of their own, and the way of their results back to the loop.
  *
  * A request is linked into the queue of its class through its private fields, so submitting allocates nothing and can't
- * fail. The thread runs it and links it into the env's done list; the first entry of a list wakes the loop (uv_async),
- * which calls back everything that has gathered. Writes run in the order submitted, since they share one thread.
+ * fail. The thread runs it and links it into the env's done list; the first entry of a list wakes the loop, which
+ * calls back everything that has gathered. Writes run in the order submitted, since they share one thread.
  *
  * Stopping: each thread finishes the request it is in, hands back what is still queued as ENV_CANCELED, and ends. */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -100,6 +101,19 @@ static enum env_status run(struct env_uv *env, struct env_disk_req *req)
     return ENV_IO;
 }
 
+/* Not uv_async: before libuv 1.48 its receiving end spins until the sender has left uv_async_send. Waking the loop
+ * often takes this thread's core away in there, and the loop then spun for as long as the thread had to wait for
+ * another. */
+static void wake_loop(struct env_uv *env)
+{
+    const uint64_t one = 1;
+    ssize_t n;
+    do {
+        n = write(env->done_fd, &one, sizeof one);
+    } while (n < 0 && errno == EINTR);
+    assert(n == sizeof one); /* the counter can't overflow: a thread adds one per request at most */
+}
+
 /* Hand a finished request to the loop. */
 static void done(struct env_uv *env, struct env_disk_req *req, enum env_status status)
 {
@@ -109,7 +123,7 @@ static void done(struct env_uv *env, struct env_disk_req *req, enum env_status s
     list_push(&env->done_head, &env->done_tail, req);
     pthread_mutex_unlock(&env->done_mutex);
     if (first) {
-        uv_async_send(&env->done_async);
+        wake_loop(env);
     }
 }
 
@@ -157,7 +171,7 @@ static void *thread_main(void *arg)
     pthread_mutex_lock(&env->done_mutex);
     env->exited++;
     pthread_mutex_unlock(&env->done_mutex);
-    uv_async_send(&env->done_async);
+    wake_loop(env);
     return NULL;
 }
 
@@ -276,9 +290,16 @@ static void close_left(struct env_uv *env, enum disk_class class)
     }
 }
 
-static void done_cb(uv_async_t *async)
+static void done_cb(uv_poll_t *poll, int status, int events)
 {
-    struct env_uv *env = async->data;
+    struct env_uv *env = poll->data;
+    uint64_t times;
+    (void)status;
+    (void)events;
+    if (read(env->done_fd, &times, sizeof times) < 0) {
+        assert(errno == EAGAIN || errno == EINTR); /* nothing yet, or the loop calls again */
+        return;
+    }
     env_uv_disk_drain(env);
     pthread_mutex_lock(&env->done_mutex);
     bool gone = env->exited == DISK_CLASSES;
@@ -325,12 +346,25 @@ static bool thread_start(struct env_uv *env, enum disk_class class)
     return pthread_create(&thread->thread, NULL, thread_main, thread) == 0;
 }
 
+/* False: there is no handle to close. */
+static bool poll_start(struct env_uv *env)
+{
+    env->poll_closed = true;
+    env->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (env->done_fd < 0 || uv_poll_init(env->loop, &env->done_poll, env->done_fd) != 0) {
+        return false;
+    }
+    env->poll_closed = false;
+    env->done_poll.data = env;
+    const int status = uv_poll_start(&env->done_poll, UV_READABLE, done_cb);
+    assert(status == 0); /* only sets what to wait for */
+    return true;
+}
+
 enum env_status env_uv_disk_start(struct env_uv *env)
 {
     pthread_mutex_init(&env->done_mutex, NULL);
-    env->done_async.data = env;
-    if (uv_async_init(env->loop, &env->done_async, done_cb) != 0) {
-        env->async_closed = true;
+    if (!poll_start(env)) {
         return ENV_NO_MEMORY;
     }
     /* Signals are the main thread's business. */
@@ -345,7 +379,7 @@ enum env_status env_uv_disk_start(struct env_uv *env)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (env->exited > 0) {
         env_uv_disk_stop(env); /* closes as after env_uv_close, with nobody to tell */
-        uv_async_send(&env->done_async);
+        wake_loop(env);
         return ENV_NO_MEMORY;
     }
     return ENV_OK;

@@ -51,7 +51,8 @@ struct env_uv {
     uint8_t *zeros; /* ENV_UV_ZEROS_BYTES, aligned, never written */
 
     struct disk_thread threads[DISK_CLASSES];
-    uv_async_t done_async;
+    uv_poll_t done_poll;
+    int done_fd; /* eventfd: something is in the done list, or a thread has ended */
     pthread_mutex_t done_mutex;
     struct env_disk_req *done_head;
     struct env_disk_req *done_tail;
@@ -66,7 +67,7 @@ struct env_uv {
     unsigned n_timers;
     bool closing;
     bool threads_joined;
-    bool async_closed;
+    bool poll_closed;
     void (*closed)(void *ctx);
     void *closed_ctx;
 };
