@@ -473,6 +473,18 @@ static void rearm_timer(struct replica *r)
     r->env->ops->timer_set(r->env, &r->timer, (uint64_t)raft_timeout(&r->core) * 1000);
 }
 
+/* What the leader waits for goes first: a large entry takes longer to apply than to store. */
+static void send_off(struct replica *r)
+{
+    if (r->applied == r->exposed || r->apply_reading) {
+        return;
+    }
+    wal_flush(r->wal);
+    if (r->config.before_apply != NULL) {
+        r->config.before_apply(r->config.ctx);
+    }
+}
+
 /* After any step: follow up until nothing is left to do, then tell the owner. Not re-entered: rule 10. */
 void replica_settle(struct replica *r)
 {
@@ -494,6 +506,7 @@ void replica_settle(struct replica *r)
             replica_lease_settle(r);
         }
         if (!r->dead) {
+            send_off(r);
             replica_apply_more(r);
         }
         if (!r->dead) {

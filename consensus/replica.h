@@ -177,6 +177,9 @@ struct replica_config {
     void (*servers_changed)(void *ctx);
     /* Called once per turn in which the log became idle or an entry was applied: a good time to propose what waits. */
     void (*progress)(void *ctx);
+    /* Called before committed entries are applied, which takes a while, after what was appended has been given to the
+     * disk: send queued frames, others wait for them. Optional. */
+    void (*before_apply)(void *ctx);
     void *ctx;
 };
 

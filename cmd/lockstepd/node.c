@@ -122,6 +122,15 @@ static void changed_cb(void *ctx)
     executor_changed(node->executor);
 }
 
+static void before_apply_cb(void *ctx)
+{
+    struct node *node = ctx;
+
+    if (node->links != NULL && !node->stopping) {
+        node_links_flush(node->links);
+    }
+}
+
 /* Possibly inside a frame's callback: the links follow at the end of the turn. */
 static void servers_changed_cb(void *ctx)
 {
@@ -266,6 +275,7 @@ static int open_replica(struct node *node)
                                 .snapshots = snapshot_config(c),
                                 .fsm = &node->fsm,
                                 .changed = changed_cb,
+                                .before_apply = before_apply_cb,
                                 .servers_changed = servers_changed_cb,
                                 .ctx = node};
     memcpy(rc.cluster, node->cluster, sizeof rc.cluster);
