@@ -3,7 +3,12 @@
  * Group commit: what arrives while an entry is on its way fills the open batch. An entry costs each node two or three
  * wake-ups and a synced write whatever its size, so a second one follows only if the batch is full, if the first is
  * slow, or if that holds a single command: then there are few clients, and processors enough. Never more than
- * EXEC_ENTRIES_IN_FLIGHT. */
+ * EXEC_ENTRIES_IN_FLIGHT.
+ *
+ * Clients that wait for each answer would so fall into two halves, whose entries alternate. When an entry has been
+ * applied, the next one therefore waits for those who were answered: most of them are back before another entry could
+ * have been committed. If they are not, they do something else between their commands, and aren't waited for again
+ * soon. */
 #include <assert.h>
 #include <stdlib.h>
 
@@ -124,6 +129,7 @@ static void unknown_cb(struct proposal *proposal)
     struct exec_request *request;
 
     ex->in_flight--;
+    ex->in_flight_commands -= batch->count;
     while ((request = batch_pop(batch)) != NULL) { /* nothing earlier of its session is unfinished */
         const char *text = request->state == EXEC_WRITE ? EXEC_UNKNOWN : EXEC_TRYAGAIN;
         exec_finish_error(ex, request, request->error != NULL ? request->error : text);
@@ -261,6 +267,26 @@ static void note_proposed(struct executor *ex, unsigned count)
     st->batch_commands_ewma += ((double)count - st->batch_commands_ewma) / 16;
 }
 
+/* Nearly all that can be expected. */
+static bool most_have_returned(const struct executor *ex, unsigned count)
+{
+    return count >= ex->expected - ex->expected / 8;
+}
+
+/* An entry of `count` commands was proposed: was waiting for it worth while? */
+static void note_return(struct executor *ex, unsigned count)
+{
+    if (!ex->awaiting_return) {
+        ex->return_pause -= ex->return_pause > 0;
+    } else if (most_have_returned(ex, count)) {
+        ex->return_pause_next = 1;
+    } else {
+        ex->return_pause = ex->return_pause_next;
+        ex->return_pause_next *= ex->return_pause_next < EXEC_RETURN_PAUSE_MAX ? 2 : 1;
+    }
+    ex->awaiting_return = false;
+}
+
 /* Propose one batch. True if it left the queue (accepted or failed). */
 static bool propose_one(struct executor *ex, struct exec_batch *batch)
 {
@@ -278,6 +304,9 @@ static bool propose_one(struct executor *ex, struct exec_batch *batch)
         batch->data = NULL;
         batch->proposed = true;
         ex->in_flight++;
+        batch->count = count;
+        ex->in_flight_commands += count;
+        note_return(ex, count);
         ex->proposed_us = ex->config.env->ops->now_us(ex->config.env);
         ex->proposed_commands = count;
         ex->queue_bytes -= batch->bytes;
@@ -300,11 +329,26 @@ static bool propose_one(struct executor *ex, struct exec_batch *batch)
     }
 }
 
-/* The open batch is not full, but waits no longer. */
-static bool gathered(const struct executor *ex)
+/* Nothing is on its way, but those who were just answered should be back soon: as many commands were outstanding as
+ * ever. Where clients come and go, or send when they please, that number varies. */
+static bool awaits_return(const struct executor *ex)
 {
-    return ex->in_flight == 0 || (ex->in_flight == 1 && ex->proposed_commands <= 1) ||
-           ex->config.env->ops->now_us(ex->config.env) >= ex->proposed_us + EXEC_GATHER_US;
+    return ex->expected >= EXEC_RETURN_MIN && ex->return_pause == 0 && most_have_returned(ex, ex->at_once) &&
+           !most_have_returned(ex, store_batch_count(&ex->open->commands));
+}
+
+/* The open batch is not full, but waits no longer. */
+static bool gathered(struct executor *ex)
+{
+    if (ex->in_flight == 1 && ex->proposed_commands <= 1) {
+        return true;
+    }
+    const bool awaits = ex->in_flight == 0 && awaits_return(ex);
+    if (ex->in_flight == 0 && !awaits) {
+        return true;
+    }
+    ex->awaiting_return = ex->awaiting_return || awaits;
+    return ex->config.env->ops->now_us(ex->config.env) >= ex->proposed_us + EXEC_GATHER_US;
 }
 
 /* Look again in time, should nothing else happen until then. */
@@ -438,6 +482,15 @@ static void apply_end(void *ctx, unsigned i)
     exec_finish(batch->executor, request);
 }
 
+/* How many commands are outstanding at once: follows at once when it rises, and within some entries when it falls. */
+static void note_expected(struct executor *ex)
+{
+    const unsigned n = ex->in_flight_commands + (ex->open != NULL ? store_batch_count(&ex->open->commands) : 0);
+
+    ex->at_once = n;
+    ex->expected = n >= ex->expected ? n : ex->expected - (ex->expected - n + 7) / 8;
+}
+
 void executor_apply(struct executor *ex, uint64_t index, const void *data, size_t len, struct proposal *proposal)
 {
     if (proposal == NULL) {
@@ -457,7 +510,9 @@ void executor_apply(struct executor *ex, uint64_t index, const void *data, size_
             q->session->last_batch = NULL;
         }
     }
+    note_expected(ex);
     ex->in_flight--;
+    ex->in_flight_commands -= batch->count;
     store_apply(ex->config.store, data, len, &hooks);
     run_riders(batch);
     batch_free(batch);

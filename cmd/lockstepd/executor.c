@@ -452,6 +452,7 @@ struct executor *executor_new(const struct executor_config *config)
         return NULL;
     }
     ex->config = *config;
+    ex->return_pause_next = 1;
     ex->tick_timer.data = ex;
     ex->tick_timer.cb = tick_timer_cb;
     ex->gather_timer.data = ex;

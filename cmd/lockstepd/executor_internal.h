@@ -12,6 +12,11 @@
 /* While one is on its way the next one fills (group commit), unless that takes longer than this: then it is the disk or
  * the network that is slow, not the processor, and waiting saves nothing. */
 #define EXEC_GATHER_US 500u
+/* Clients that were just answered are waited for, within the same time, if so many commands were outstanding lately:
+ * one entry of nearly all clients costs far less than two of half of them. */
+#define EXEC_RETURN_MIN 8u
+/* Where they have not come in time, up to so many entries go without waiting before it is tried again. */
+#define EXEC_RETURN_PAUSE_MAX 64u
 
 /* What a client is told (DESIGN section 8). */
 #define EXEC_CLUSTERDOWN "CLUSTERDOWN no leader is known: not executed"
@@ -55,6 +60,7 @@ struct exec_batch {
     size_t len;
     size_t bytes; /* counted in executor.queue_bytes until proposed */
     bool proposed;
+    unsigned count; /* commands, once proposed */
 };
 
 /* Reads of one loop turn, confirmed together. */
@@ -95,6 +101,11 @@ struct executor {
     unsigned in_flight;
     uint64_t proposed_us;       /* when the last one was ... */
     unsigned proposed_commands; /* ... and what it held */
+    unsigned in_flight_commands;
+    unsigned at_once;     /* commands in flight and in the open batch when an entry was last applied ... */
+    unsigned expected;    /* ... and the most, lately */
+    bool awaiting_return; /* the open batch waits for clients that were just answered */
+    unsigned return_pause, return_pause_next; /* entries to go without that; the same after the next disappointment */
     struct env_timer gather_timer;
     bool gather_armed;
     bool proposing;

@@ -81,6 +81,7 @@ static void teardown(void)
 {
     while (fake.first < fake.n) {
         fake_commit(ex);
+        mem_env_advance(mem, EXEC_GATHER_US);
         executor_turn_end(ex);
     }
     executor_free(ex);
@@ -181,6 +182,103 @@ START_TEST(entries_in_flight_are_bounded)
 }
 END_TEST
 
+static void set_many(unsigned n)
+{
+    while (n-- > 0) {
+        set(1);
+    }
+    executor_turn_end(ex);
+}
+
+/* Sixteen clients have been answered, after a turn in which they were one entry. */
+static void sixteen_answered(void)
+{
+    set_many(16);
+    ck_assert_uint_eq(fake.n, 1);
+    fake_commit(ex);
+    executor_turn_end(ex);
+}
+
+START_TEST(answered_clients_are_waited_for)
+{
+    sixteen_answered();
+    set_many(5);
+    set_many(8);
+    ck_assert_uint_eq(fake.n, 1);
+    set_many(1); /* two of sixteen may be late */
+    ck_assert_uint_eq(fake.n, 2);
+    struct executor_stats stats;
+    executor_stats(ex, &stats);
+    ck_assert_uint_eq(stats.batch_commands_last, 14);
+}
+END_TEST
+
+START_TEST(clients_that_stay_away_are_not_waited_for_long)
+{
+    sixteen_answered();
+    set_many(5);
+    ck_assert_uint_eq(fake.n, 1);
+    ck_assert(ex->gather_armed);
+    mem_env_advance(mem, EXEC_GATHER_US);
+    executor_turn_end(ex);
+    ck_assert_uint_eq(fake.n, 2);
+    set_many(11);
+    fake_commit(ex);
+    executor_turn_end(ex); /* it was in vain: not this time */
+    ck_assert_uint_eq(fake.n, 3);
+    set_many(5);
+    fake_commit(ex);
+    executor_turn_end(ex); /* it is tried again */
+    ck_assert_uint_eq(fake.n, 3);
+    mem_env_advance(mem, EXEC_GATHER_US);
+    executor_turn_end(ex);
+    ck_assert_uint_eq(fake.n, 4);
+}
+END_TEST
+
+START_TEST(a_varying_crowd_is_not_waited_for)
+{
+    sixteen_answered();
+    set_many(14);
+    ck_assert_uint_eq(fake.n, 2);
+    set_many(4);
+    fake_commit(ex); /* of eighteen now */
+    executor_turn_end(ex);
+    ck_assert_uint_eq(fake.n, 2);
+    mem_env_advance(mem, EXEC_GATHER_US);
+    executor_turn_end(ex);
+    ck_assert_uint_eq(fake.n, 3);
+    fake_commit(ex); /* of four */
+    executor_turn_end(ex);
+    mem_env_advance(mem, EXEC_GATHER_US);
+    set_many(2);
+    ck_assert_uint_eq(fake.n, 4);
+    fake_commit(ex); /* of two */
+    executor_turn_end(ex);
+    set_many(1);
+    ck_assert_uint_eq(fake.n, 5);
+}
+END_TEST
+
+START_TEST(after_a_pause_nobody_is_waited_for)
+{
+    sixteen_answered();
+    mem_env_advance(mem, EXEC_GATHER_US);
+    set_many(1);
+    ck_assert_uint_eq(fake.n, 2);
+}
+END_TEST
+
+START_TEST(few_clients_are_not_waited_for)
+{
+    set_many(EXEC_RETURN_MIN - 1);
+    fake_commit(ex);
+    executor_turn_end(ex);
+    set_many(1);
+    ck_assert_uint_eq(fake.n, 2);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("exec_batch");
@@ -192,6 +290,11 @@ int main(void)
     tcase_add_test(tcase, a_slow_entry_is_followed_in_time);
     tcase_add_test(tcase, a_full_batch_follows_at_once);
     tcase_add_test(tcase, entries_in_flight_are_bounded);
+    tcase_add_test(tcase, answered_clients_are_waited_for);
+    tcase_add_test(tcase, clients_that_stay_away_are_not_waited_for_long);
+    tcase_add_test(tcase, a_varying_crowd_is_not_waited_for);
+    tcase_add_test(tcase, after_a_pause_nobody_is_waited_for);
+    tcase_add_test(tcase, few_clients_are_not_waited_for);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
