@@ -444,9 +444,10 @@ static void proxy_end(struct exec_request *request)
     if (q->item != SIZE_MAX && !b->failed) {
         const size_t start = q->item + sizeof(struct wire_reply);
         if (b->len - start > FORWARD_REPLY_BYTES_MAX) {
-            static const char text[] = "ERR the reply is too large to be relayed: ask the leader itself";
+            const bool read = request->command != NULL && (request->command->flags & STORE_WRITE) == 0;
+            const char *text = read ? EXEC_REPLY_TOO_BIG : EXEC_UNKNOWN;
             b->len = start;
-            resp_write_error(b, text, sizeof text - 1);
+            resp_write_error(b, text, strlen(text));
         }
         const struct wire_reply item = {.number = q->number,
                                         .revision = store_revision(f->executor->config.store),

@@ -29,6 +29,7 @@
 #define EXEC_NOSPACE "NOSPACE disk space is below the reserve of the leader: not executed"
 #define EXEC_OOM "OOM command not allowed when used memory > 'maxmemory'."
 #define EXEC_TOO_BIG "ERR the command is larger than max-entry-size: not executed"
+#define EXEC_REPLY_TOO_BIG "ERR the reply is too large to be relayed: ask the leader itself"
 #define EXEC_TOO_STALE "TRYAGAIN this node's copy is older than the bound of READMODE stale: not executed"
 #define EXEC_REFUSED "ERR the command can't be logged: not executed"
 #define EXEC_NO_MEMORY "TRYAGAIN out of memory: not executed"

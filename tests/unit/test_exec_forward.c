@@ -44,27 +44,34 @@ START_TEST(what_came_back_goes_before_what_was_held)
 }
 END_TEST
 
-/* A REQUEST frame of a node for `term`: one command of its session 9. */
-static void forwarded_by(uint64_t peer, uint64_t term, uint64_t number, const char *command)
+/* A REQUEST frame of a node for `term`, of its session 9. Takes `args`. */
+static void forwarded_args(uint64_t peer, uint64_t term, uint64_t number, struct exec_args *args)
 {
-    struct iovec argv[8];
-    char line[128];
     uint8_t bytes[512] = {EXECUTOR_CHANNEL, 1, 1};
     const uint32_t one = 1;
     const uint64_t id = 9;
 
-    (void)snprintf(line, sizeof line, "%s", command);
-    const unsigned argc = split(line, argv);
-    struct exec_args *args = exec_args_command(argv, argc);
+    ck_assert_uint_le(40 + args->len + 7, sizeof bytes);
     memcpy(bytes + 4, &one, 4);
     memcpy(bytes + 8, &term, 8);
     memcpy(bytes + 16, &number, 8);
     memcpy(bytes + 24, &id, 8);
     memcpy(bytes + 32, &args->len, 4);
     bytes[36] = 2;
+    bytes[37] = args->transaction;
     memcpy(bytes + 40, args->bytes, args->len);
     ck_assert(executor_receive(ex, peer, bytes, 40 + ((args->len + 7) & ~7u)));
     free(args);
+}
+
+static void forwarded_by(uint64_t peer, uint64_t term, uint64_t number, const char *command)
+{
+    struct iovec argv[8];
+    char line[128];
+
+    (void)snprintf(line, sizeof line, "%s", command);
+    const unsigned argc = split(line, argv);
+    forwarded_args(peer, term, number, exec_args_command(argv, argc));
 }
 
 static void forwarded(uint64_t term, uint64_t number, const char *command)
@@ -119,6 +126,37 @@ START_TEST(any_number_of_nodes_one_after_another_is_answered)
         ck_assert_uint_eq(frames[0].peer, peer);
         n_frames = 0;
     }
+}
+END_TEST
+
+/* Nobody is told that nothing was executed when it was. */
+START_TEST(a_reply_too_large_to_relay_leaves_a_write_open)
+{
+    const size_t value_bytes = 8u << 20;
+    const struct iovec set[] = {{"SET", 3}, {"a", 1}, {calloc(1, value_bytes), value_bytes}};
+    const struct iovec get[] = {{"GET", 3}, {"a", 1}}, del[] = {{"DEL", 3}, {"b", 1}};
+    struct store_queued commands[11];
+    struct store_batch batch;
+    void *data;
+    size_t len;
+
+    ck_assert_ptr_nonnull(set[2].iov_base);
+    store_batch_init(&batch, 2 * value_bytes);
+    ck_assert_int_eq(store_batch_add(&batch, set, 3), STORE_OK);
+    ck_assert_int_eq(store_batch_seal(&batch, 1, &data, &len), STORE_OK);
+    store_batch_fini(&batch);
+    store_apply(store, data, len, NULL);
+    free(data);
+    free(set[2].iov_base);
+    for (unsigned i = 0; i < 11; i++) {
+        commands[i] = (struct store_queued){i == 0 ? del : get, 2};
+    }
+    forwarded_args(2, 5, 100, exec_args_transaction(NULL, 0, commands, 11));
+    turn();
+    fake_commit(ex);
+    turn();
+    ck_assert_uint_eq(n_frames, 1);
+    ck_assert_ptr_nonnull(memmem(frames[0].bytes, frames[0].len, "-UNKNOWN", 8));
 }
 END_TEST
 
@@ -231,6 +269,7 @@ int main(void)
     tcase_add_test(tcase, a_former_leader_says_what_it_never_proposed);
     tcase_add_test(tcase, a_proposed_forward_is_never_declined);
     tcase_add_test(tcase, any_number_of_nodes_one_after_another_is_answered);
+    tcase_add_test(tcase, a_reply_too_large_to_relay_leaves_a_write_open);
     tcase_add_test(tcase, a_refusal_of_its_own_is_the_client_s);
     tcase_add_test(tcase, a_lost_link_ends_the_sent_before_the_unsent);
     tcase_add_test(tcase, a_reply_to_a_later_request_ends_the_earlier_first);
