@@ -14,6 +14,7 @@
 #include "tests/sim/sim_run.h"
 
 #define JOBS_MAX 64u
+#define STALE_KEPT 32u
 
 struct arguments {
     uint64_t seed, seeds;
@@ -21,7 +22,14 @@ struct arguments {
     uint64_t seconds;
     const char *scenario; /* NULL: random faults */
     const char *plant;
+    uint64_t random_seeds; /* with a plant */
     bool verbose, twice, wild_clocks;
+};
+
+/* A seed with stale reads that a clock beyond the bound excuses. */
+struct stale_seed {
+    uint64_t seed, reads, late_us;
+    char first[128];
 };
 
 /* What a worker tells its parent; shared memory, one writer each. */
@@ -36,6 +44,7 @@ struct worker {
         recovery_max_us;
     uint64_t local_reads, wild_episodes, stale, stale_seeds, late_max_us;
     uint64_t tally[SIM_TALLIES], tally_seeds[SIM_TALLIES]; /* how often, and in how many seeds at all */
+    struct stale_seed stale_kept[STALE_KEPT];
 };
 
 struct pool {
@@ -57,9 +66,12 @@ static const char usage[] =
     "  --list           list the scenarios and planted bugs\n"
     "  --jobs N         processes (2)\n"
     "  --twice          run each seed twice and compare the traces: is the simulation deterministic?\n"
-    "  --plant NAME     sim_planted only: break one rule and expect a violation; all: each of them\n"
+    "  --plant NAME     sim_planted only: break one rule and expect a violation in each of the seeds of the scenario "
+    "that\n"
+    "                   is about it (or of --scenario); all: each of them\n"
+    "  --random N       with --plant: also say which of N seeds with random faults is the first to show it\n"
     "  --verbose        print every event (implies --jobs 1)\n"
-    "Exit code 1: a violation was found (with --plant: none was).\n";
+    "Exit code 1: a violation was found (with --plant: some seed had none).\n";
 
 static double seconds_now(void)
 {
@@ -103,8 +115,13 @@ static void worker_note(struct worker *worker, const struct sim_run_result *resu
     }
     worker->local_reads += result->local_reads;
     worker->wild_episodes += result->wild_episodes;
+    if (result->stale > 0) {
+        struct stale_seed *kept = &worker->stale_kept[worker->stale_seeds++ % STALE_KEPT];
+
+        *kept = (struct stale_seed){worker->seed, result->stale, result->late_max_us, ""};
+        memcpy(kept->first, result->stale_text, sizeof kept->first);
+    }
     worker->stale += result->stale;
-    worker->stale_seeds += result->stale > 0 ? 1 : 0;
     if (result->late_max_us > worker->late_max_us) {
         worker->late_max_us = result->late_max_us;
     }
@@ -234,6 +251,23 @@ static void print_progress(const struct pool *pool, const struct arguments *argu
     fflush(stdout);
 }
 
+/* Each seed whose stale reads are excused, and by what: by a clock that left the bound too short a time before, or too
+ * little, for anybody to notice. */
+static void print_stale_seeds(const struct pool *pool, const struct arguments *arguments)
+{
+    for (unsigned i = 0; i < arguments->jobs; i++) {
+        const struct worker *worker = &pool->workers[i];
+
+        for (uint64_t k = 0; k < worker->stale_seeds && k < STALE_KEPT; k++) {
+            const struct stale_seed *kept = &worker->stale_kept[k];
+
+            printf("  seed %" PRIu64 ": %" PRIu64 " stale reads, promised at most %.0f ms after the rate was far out; "
+                   "the first by %s\n",
+                   kept->seed, kept->reads, (double)kept->late_us / 1e3, kept->first);
+        }
+    }
+}
+
 /* A worker is gone: true if it failed. A signal counts as a failed assertion of the code under test. */
 static bool worker_ended(struct worker *worker, int status)
 {
@@ -303,6 +337,7 @@ static const struct worker *pool_run(struct pool *pool, const struct arguments *
     }
     if (explain) {
         print_progress(pool, arguments, started, true);
+        print_stale_seeds(pool, arguments);
     }
     return failed;
 }
@@ -333,25 +368,76 @@ static int run_scenarios(struct pool *pool, struct arguments *arguments)
 /* --- Planted bugs --------------------------------------------------------------------------------------------------
  */
 
+/* What became of a plant under one scenario, or under random faults. */
+struct plant_hunt {
+    uint64_t caught, first_seed;
+    char what[256]; /* the first catch */
+};
+
+static void note_catch(struct plant_hunt *hunt, const struct worker *failed)
+{
+    if (hunt->caught++ == 0) {
+        hunt->first_seed = failed->seed;
+        snprintf(hunt->what, sizeof hunt->what, "\"%s\": %.150s", failed->invariant, failed->text);
+    }
+}
+
+/* Each seed on its own: how many of them catch it? */
+static void hunt_in_scenario(struct pool *pool, const struct arguments *arguments, struct plant_hunt *hunt)
+{
+    struct arguments one = *arguments;
+
+    one.seeds = 1;
+    one.jobs = 1;
+    for (uint64_t i = 0; i < arguments->seeds; i++) {
+        one.seed = arguments->seed + i;
+        const struct worker *failed = pool_run(pool, &one, arguments->verbose);
+        if (failed != NULL) {
+            note_catch(hunt, failed);
+        }
+    }
+}
+
+/* How soon do random faults? */
+static void hunt_at_random(struct pool *pool, const struct arguments *arguments, struct plant_hunt *hunt)
+{
+    struct arguments random = *arguments;
+
+    random.scenario = NULL;
+    random.seeds = arguments->random_seeds;
+    const struct worker *failed = pool_run(pool, &random, false);
+    if (failed != NULL) {
+        note_catch(hunt, failed);
+    }
+}
+
 static int run_plant(struct pool *pool, struct arguments *arguments, const struct sim_plant *plant)
 {
-    double started = seconds_now();
-    const struct worker *failed;
+    const double started = seconds_now();
+    struct plant_hunt hunt = {0}, random = {0};
 
     sim_plant_select(plant);
     arguments->plant = plant->name;
     arguments->scenario = plant->scenario;
-    failed = pool_run(pool, arguments, arguments->verbose);
-    sim_plant_select(NULL);
-    if (failed == NULL) {
-        printf("%-18s NOT CAUGHT in %" PRIu64 " seeds: %s\n", plant->name, arguments->seeds, plant->doc);
-        return 1;
+    hunt_in_scenario(pool, arguments, &hunt);
+    if (arguments->random_seeds > 0) {
+        hunt_at_random(pool, arguments, &random);
     }
-    printf("%-18s caught by \"%s\" at seed %" PRIu64 " after %.1f s: %.150s\n", plant->name, failed->invariant,
-           failed->seed, seconds_now() - started, failed->text);
-    print_replay(arguments, failed->seed);
+    sim_plant_select(NULL);
+    printf("%-20s %s in %" PRIu64 " of %" PRIu64 " seeds of %s; ", plant->name,
+           hunt.caught == arguments->seeds ? "caught" : "NOT ALWAYS CAUGHT:", hunt.caught, arguments->seeds,
+           plant->scenario);
+    if (random.caught > 0) {
+        printf("random faults: at seed %" PRIu64 "; ", random.first_seed);
+    } else if (arguments->random_seeds > 0) {
+        printf("random faults: in none of %" PRIu64 " seeds; ", arguments->random_seeds);
+    }
+    printf("%.1f s\n  %s\n", seconds_now() - started, hunt.caught > 0 ? hunt.what : plant->doc);
+    if (hunt.caught > 0) {
+        print_replay(arguments, hunt.first_seed);
+    }
     fflush(stdout);
-    return 0;
+    return hunt.caught == arguments->seeds ? 0 : 1;
 }
 
 static int run_plants(struct pool *pool, struct arguments *arguments)
@@ -409,19 +495,13 @@ static uint64_t number(const char *text, const char *option, uint64_t low, uint6
 static void parse(struct arguments *arguments, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"seeds", required_argument, NULL, 'n'},
-        {"seed", required_argument, NULL, 's'},
-        {"nodes", required_argument, NULL, 'N'},
-        {"time", required_argument, NULL, 't'},
-        {"scenario", required_argument, NULL, 'c'},
-        {"plant", required_argument, NULL, 'p'},
-        {"jobs", required_argument, NULL, 'j'},
-        {"list", no_argument, NULL, 'l'},
-        {"twice", no_argument, NULL, '2'},
-        {"verbose", no_argument, NULL, 'v'},
-        {"wild-clocks", no_argument, NULL, 'w'},
-        {"help", no_argument, NULL, 'h'},
-        {0},
+        {"seeds", required_argument, NULL, 'n'},    {"seed", required_argument, NULL, 's'},
+        {"nodes", required_argument, NULL, 'N'},    {"time", required_argument, NULL, 't'},
+        {"scenario", required_argument, NULL, 'c'}, {"plant", required_argument, NULL, 'p'},
+        {"random", required_argument, NULL, 'r'},   {"jobs", required_argument, NULL, 'j'},
+        {"list", no_argument, NULL, 'l'},           {"twice", no_argument, NULL, '2'},
+        {"verbose", no_argument, NULL, 'v'},        {"wild-clocks", no_argument, NULL, 'w'},
+        {"help", no_argument, NULL, 'h'},           {0},
     };
 
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
@@ -443,6 +523,9 @@ static void parse(struct arguments *arguments, int argc, char **argv)
             break;
         case 'p':
             arguments->plant = optarg;
+            break;
+        case 'r':
+            arguments->random_seeds = number(optarg, "random", 1, UINT64_C(1000000000));
             break;
         case 'j':
             arguments->jobs = (unsigned)number(optarg, "jobs", 1, JOBS_MAX);

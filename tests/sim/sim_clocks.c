@@ -1,5 +1,6 @@
 #include "tests/sim/sim_clocks.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "tests/sim/sim_cluster.h"
@@ -57,6 +58,7 @@ static void wander_cb(struct sim_task *task)
 
     if ((int)node != sim_clocks_victim(clocks)) {
         set_rate(clocks, node, sane_rate(&clocks->random));
+        clocks->rate_changes++;
     }
     sim_world_after(&clocks->cluster->world, &clocks->wander, sim_random_range(&clocks->random, 50 * MS, 2000 * MS));
 }
@@ -215,9 +217,17 @@ uint64_t sim_clocks_excuse(const struct sim_clocks *clocks, const struct sim_nod
     return promise_us - clocks->far_from_us;
 }
 
-void sim_clocks_note_stale(struct sim_clocks *clocks, uint64_t late_us)
+void sim_clocks_note_stale(struct sim_clocks *clocks, unsigned node, uint64_t late_us)
 {
-    clocks->stale++;
+    const struct sim_world *world = &clocks->cluster->world;
+
+    if (clocks->stale++ == 0) {
+        snprintf(clocks->stale_text, sizeof clocks->stale_text,
+                 "node %u at %.3f s, the clock of node %u off by %d ppm, beyond the bound since %.3f s", node + 1,
+                 (double)world->now_us / 1e6, clocks->victim + 1,
+                 sim_clock_rate_ppm(&clocks->cluster->nodes[clocks->victim].clock),
+                 (double)clocks->beyond_from_us / 1e6);
+    }
     clocks->late_max_us = late_us > clocks->late_max_us ? late_us : clocks->late_max_us;
     if (late_us > NOTICE_TIMEOUTS * clocks->cluster->election_timeout_us) {
         sim_world_violation(&clocks->cluster->world, "drift watch",

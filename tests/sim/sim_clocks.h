@@ -14,9 +14,11 @@ struct sim_cluster;
 
 struct sim_clocks {
     /* public, read only */
-    uint64_t episodes;    /* of a wild clock */
-    uint64_t stale;       /* reads that were stale, and excused */
-    uint64_t late_max_us; /* how long the clock had been far out, at most, when such a read's promise was given */
+    uint64_t rate_changes; /* within the bound */
+    uint64_t episodes;     /* of a wild clock */
+    uint64_t stale;        /* reads that were stale, and excused */
+    uint64_t late_max_us;  /* how long the clock had been far out, at most, when such a read's promise was given */
+    char stale_text[128];  /* the first of them, in words */
     /* private */
     struct sim_cluster *cluster;
     struct sim_random random;
@@ -42,7 +44,7 @@ void sim_clocks_stop(struct sim_clocks *clocks);
  * fresh for anybody to have noticed? Gives how long it had been far out when the promise that the read rests on was
  * given, microseconds; SIM_NEVER: it is no excuse. */
 uint64_t sim_clocks_excuse(const struct sim_clocks *clocks, const struct sim_node *node);
-/* It did. */
-void sim_clocks_note_stale(struct sim_clocks *clocks, uint64_t late_us);
+/* It did: `node` answered with old data. */
+void sim_clocks_note_stale(struct sim_clocks *clocks, unsigned node, uint64_t late_us);
 
 #endif

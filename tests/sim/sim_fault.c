@@ -127,6 +127,7 @@ static void jump_clock(struct sim_faults *faults, struct sim_fault *fault)
         faults->broken_clock = fault->node + 1;
     }
     fault->node = faults->broken_clock - 1;
+    faults->wall_jumps++;
     cluster->nodes[fault->node].clock.wall_off_ms = jumps_ms[sim_random_below(&faults->random, 7)];
     sim_world_log(&cluster->world, "node %u: wall clock off by %" PRId64 " ms", fault->node + 1,
                   cluster->nodes[fault->node].clock.wall_off_ms);
@@ -204,6 +205,7 @@ static void fault_begin(struct sim_faults *faults, struct sim_fault *fault)
         sim_node_stop(node);
         break;
     case SIM_FAULT_STALL:
+        faults->stalls += node->state == SIM_NODE_UP ? 1 : 0;
         sim_node_pause(node, sim_random_delay(&faults->random, faults->length_us, 4000000));
         break;
     case SIM_FAULT_SLOW_DISK:

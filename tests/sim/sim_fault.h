@@ -46,7 +46,8 @@ struct sim_faults {
     unsigned broken_clock; /* node + 1: the one whose wall clock may be anything */
     bool flipped;
     uint64_t inflicted;
-    uint64_t flips, slow, full; /* of them, as far as something came of it */
+    uint64_t flips, slow, full;  /* of them, as far as something came of it */
+    uint64_t wall_jumps, stalls; /* among them: a wall clock jumps, a node does nothing for a while */
 };
 
 void sim_faults_init(struct sim_faults *faults, struct sim_cluster *cluster);

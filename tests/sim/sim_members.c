@@ -326,9 +326,22 @@ void sim_member_away(struct sim_cluster *cluster)
     expect_write(cluster, "and helps to elect another");
 }
 
+static void take_no_snapshots(struct sim_cluster *cluster)
+{
+    const struct replica_snapshot_config none = {0};
+
+    for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        cluster->nodes[i].config.replica.snapshots = none;
+        if (cluster->nodes[i].replica != NULL) {
+            replica_snapshot_configure(cluster->nodes[i].replica, &none);
+        }
+    }
+}
+
 /* A node gets a committed change and one that is not in one go, and loses the second. */
 void sim_member_rollback(struct sim_cluster *cluster)
 {
+    take_no_snapshots(cluster);            /* it is to get both as entries */
     sim_workload_stop(&cluster->workload); /* so that both changes fit into one frame */
     sim_cluster_run(cluster, 2 * SECOND);
     for (unsigned round = 0; round < 2 && !cluster->world.violated; round++) {
@@ -336,7 +349,9 @@ void sim_member_rollback(struct sim_cluster *cluster)
         const unsigned late = (leader + 1) % 5;
 
         sim_cluster_isolate(cluster, late, true, true);
-        sim_cluster_run(cluster, 100 * MS);
+        sim_net_break(&cluster->net, leader, late); /* nothing of the first change waits to be delivered */
+        sim_net_break(&cluster->net, late, leader);
+        sim_cluster_run(cluster, 400 * MS);
         expect_change(cluster, REPLICA_ADD_LEARNER, 5 + round);
         sim_cluster_run(cluster, 50 * MS);
         if (cluster->world.violated || leader_of(cluster) != leader) {

@@ -8,6 +8,8 @@
  * (notice fires) -> down. */
 enum link_state { LINK_DOWN, LINK_UP, LINK_BROKEN };
 
+#define SWIFT_US 500u
+
 struct sim_link {
     struct sim_task dial;    /* down: try to connect */
     struct sim_task notice;  /* broken: tell the opener */
@@ -216,7 +218,9 @@ bool sim_net_send(struct sim_net *net, unsigned from, unsigned to, const struct 
 
 static void link_dial_later(struct sim_net *net, struct sim_link *link)
 {
-    sim_world_after(net->world, &link->dial, sim_random_range(&net->random, 5000, 60000));
+    const uint64_t delay_us = sim_random_range(&net->random, 5000, 60000);
+
+    sim_world_after(net->world, &link->dial, net->swift ? SWIFT_US : delay_us);
 }
 
 static void dial_fire_cb(struct sim_task *task)
@@ -284,9 +288,10 @@ void sim_net_break(struct sim_net *net, unsigned from, unsigned to)
     sim_world_cancel(net->world, &link->give_up);
     link_cut(net, link);
     /* A reset tells the opener at once, silence late. */
-    sim_world_after(net->world, &link->notice,
-                    sim_random_chance(&net->random, 500000) ? sim_random_range(&net->random, 100, 2000)
-                                                            : sim_random_delay(&net->random, 50000, 300000));
+    const bool reset = sim_random_chance(&net->random, 500000);
+    const uint64_t delay_us =
+        reset ? sim_random_range(&net->random, 100, 2000) : sim_random_delay(&net->random, 50000, 300000);
+    sim_world_after(net->world, &link->notice, net->swift ? SWIFT_US : delay_us);
 }
 
 static void notice_fire_cb(struct sim_task *task)
@@ -382,8 +387,10 @@ void sim_net_node_up(struct sim_net *net, unsigned node)
 {
     for (unsigned peer = 0; peer < net->config.n_nodes; peer++) {
         if (peer != node) {
+            const uint64_t delay_us = sim_random_range(&net->random, 500, 30000);
+
             assert(link_of(net, node, peer)->state == LINK_DOWN);
-            sim_world_after(net->world, &link_of(net, node, peer)->dial, sim_random_range(&net->random, 500, 30000));
+            sim_world_after(net->world, &link_of(net, node, peer)->dial, net->swift ? SWIFT_US : delay_us);
         }
     }
 }

@@ -47,6 +47,7 @@ struct sim_net {
     uint64_t delay_max_us; /* 50,000 */
     uint32_t spike_ppm;    /* a frame and what follows it waits up to spike_us, as after a retransmission */
     uint64_t spike_us;
+    bool swift;               /* breaks are noticed, and connections made, within a millisecond */
     uint32_t break_ppm;       /* probability that sending a frame breaks the connection */
     uint64_t queue_bytes_max; /* per connection: above it frames are refused */
     uint64_t patience_us;     /* a blocked connection breaks after about this long */

@@ -6,7 +6,7 @@ struct sim_plant {
     const char *name;
     int number;
     const char *doc;
-    const char *scenario; /* the one that shows it soonest; NULL: random faults */
+    const char *scenario; /* the one that shows it, whatever the seed */
 };
 
 /* Ends with a NULL name. */

@@ -19,6 +19,9 @@ const char *const sim_tally_names[SIM_TALLIES] = {
     [SIM_TALLY_FULL] = "disks made nearly full",
     [SIM_TALLY_NO_SPACE] = "requests refused by a full disk",
     [SIM_TALLY_SLOW] = "disks made slow",
+    [SIM_TALLY_RATES] = "changes of a clock's rate within the bound",
+    [SIM_TALLY_JUMPS] = "jumps of a wall clock",
+    [SIM_TALLY_STALLS] = "stalls of a node",
 };
 
 static void tally(const struct sim_cluster *cluster, struct sim_run_result *result)
@@ -60,6 +63,9 @@ static void run_random(struct sim_cluster *cluster, struct sim_run_result *resul
     result->tally[SIM_TALLY_FLIPS] = faults.flips;
     result->tally[SIM_TALLY_FULL] = faults.full;
     result->tally[SIM_TALLY_SLOW] = faults.slow;
+    result->tally[SIM_TALLY_RATES] = cluster->clocks.rate_changes;
+    result->tally[SIM_TALLY_JUMPS] = faults.wall_jumps;
+    result->tally[SIM_TALLY_STALLS] = faults.stalls;
 }
 
 static void run_scenario(struct sim_cluster *cluster, const struct sim_scenario *scenario)
@@ -130,6 +136,7 @@ void sim_run(const struct sim_options *options, const struct sim_scenario *scena
     result->recovery_us = cluster->recovery_us;
     result->wild_episodes = cluster->clocks.episodes;
     result->stale = cluster->clocks.stale;
+    memcpy(result->stale_text, cluster->clocks.stale_text, sizeof result->stale_text);
     result->late_max_us = cluster->clocks.late_max_us;
     for (unsigned i = 0; i < cluster->n_nodes; i++) {
         result->crashes += cluster->nodes[i].lives - 1;

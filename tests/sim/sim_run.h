@@ -15,7 +15,10 @@ enum sim_tally {
     SIM_TALLY_TORN,    /* writes of which only a part reached the disk */
     SIM_TALLY_FULL,    /* disks made nearly full */
     SIM_TALLY_NO_SPACE,
-    SIM_TALLY_SLOW, /* disks made slow */
+    SIM_TALLY_SLOW,   /* disks made slow */
+    SIM_TALLY_RATES,  /* changes of a clock's rate, within the bound */
+    SIM_TALLY_JUMPS,  /* wall clocks that jumped */
+    SIM_TALLY_STALLS, /* nodes that stood still for a while */
     SIM_TALLIES
 };
 extern const char *const sim_tally_names[SIM_TALLIES];
@@ -28,6 +31,7 @@ struct sim_run_result {
     uint64_t ops_ok, ops_failed, ops_unknown, ops_checked, too_hard, steps;
     uint64_t faults, elections, crashes, recovery_us;
     uint64_t tally[SIM_TALLIES];
+    char stale_text[128]; /* the first stale read that a clock beyond the bound excuses */
     uint64_t local_reads, stale, late_max_us, wild_episodes; /* stale: excused by a clock beyond the bound */
 };
 

@@ -348,7 +348,7 @@ static void call_answered(struct sim_call *call)
     }
     op->state = SIM_OP_OK;
     if (op->index < op->floor && sim_op_is_read(op->kind) && call->request.late_us != SIM_NEVER) {
-        sim_clocks_note_stale(workload->nodes[call->node].clocks, call->request.late_us);
+        sim_clocks_note_stale(workload->nodes[call->node].clocks, call->node, call->request.late_us);
         op->state = SIM_OP_FAILED; /* stale, counted, and left out of the checks */
         return;
     }
