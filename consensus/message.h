@@ -121,6 +121,8 @@ struct message_snapshot_offer {
     const void *header;
 };
 
+/* With an id of zeros it asks for no file, but to be offered one of at least `file.index`, by a leader whose digest at
+ * index `at.payload`, if it knows it, is `at.check` (replica_rebuild.c). */
 struct message_snapshot_ask {
     struct message_file file;
     struct message_position at;

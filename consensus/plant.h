@@ -9,6 +9,7 @@ enum plant {
     PLANT_SKIP_BARRIER,         /* a new leader reads before an entry of its term is applied */
     PLANT_VOTE_TWICE,           /* the vote is not remembered across a restart */
     PLANT_APPLY_TWICE,          /* an entry is applied again */
+    PLANT_APPLY_TWICE_AT_FIRST, /* the same until content is made anew (tests/integration) */
     PLANT_NO_VOTE_GUARD,        /* a restarted node votes at once */
     PLANT_EXPOSE_EARLY,         /* exposure ignores grantees */
     PLANT_TRANSFER_EARLY,       /* leadership is handed over while grants are out */
@@ -27,6 +28,9 @@ enum plant {
     PLANT_PRUNE_OPEN,           /* a snapshot counts as unused while a read of it is still in flight */
     PLANT_SKIP_CHECKSUM,        /* bytes of the log and of snapshots are taken as they come from the disk */
     PLANT_NO_QUARANTINE,        /* a replica whose content differs goes on as before */
+    PLANT_REBUILD_SKIPS,        /* what is applied behind a rebuilt content begins too late */
+    PLANT_REBUILD_ENDLESS,      /* a node is rebuilt again and again */
+    PLANT_REBUILD_DISPUTED,     /* a node goes into quarantine, and is rebuilt, though no majority says who is right */
     PLANT_FEATURE_LEVEL         /* the feature level is raised although not all nodes understand it */
 };
 

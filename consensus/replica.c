@@ -452,16 +452,18 @@ static bool submit_barrier(struct replica *r)
     return true;
 }
 
-/* A new leader needs an entry of its term; a leader whose snapshot of the newest entry is damaged one more entry, since
- * a snapshot of that is another file. */
+/* A new leader needs an entry of its term; and a leader that is to take a snapshot of more than there is one more
+ * entry: of the newest one it has a snapshot that is damaged, or one that may not be used (replica_rebuild.c). */
 static void submit_barriers(struct replica *r)
 {
     if (r->term_start_index == 0) {
         if (!submit_barrier(r)) {
             replica_fail_stop(r, "the core refused a barrier", REPLICA_ADVICE_REPORT);
         }
-    } else if (r->entry_wanted && !replica_is_fenced(r)) {
-        r->entry_wanted = !(r->applied > r->snapshot.index || (wal_last(r->wal) == r->applied && submit_barrier(r)));
+    } else if (r->entry_wanted != 0 && !replica_is_fenced(r)) {
+        if (wal_last(r->wal) >= r->entry_wanted || (wal_last(r->wal) == r->applied && submit_barrier(r))) {
+            r->entry_wanted = 0;
+        }
     }
 }
 
@@ -496,6 +498,7 @@ void replica_settle(struct replica *r)
     do {
         r->settle_again = false;
         if (!r->dead) {
+            replica_rebuild_settle(r);
             replica_fetch_settle(r);
             replica_install_settle(r);
         }

@@ -168,6 +168,7 @@ struct replica_config {
     bool leases_off;              /* confirm every read by ReadIndex */
     bool grants_off;              /* only the leader reads locally */
     struct replica_snapshot_config snapshots;
+    bool rebuild_off;           /* a quarantined node waits for its operator (replica_rebuild.c) */
     uint32_t clock_slew_ppm;    /* slack of the cluster clock per elapsed time, default 10000 (1 %) */
     uint32_t feature_level_max; /* highest feature level understood; 0: the binary's (consensus/feature_level.h) */
     const struct replica_fsm *fsm;
@@ -228,6 +229,10 @@ void replica_pull(struct replica *replica, uint64_t index);
  * is right: no read of any kind may be answered from it. */
 bool replica_reads_refused(struct replica *replica);
 bool replica_is_quarantined(const struct replica *replica);
+/* A node in quarantine is rebuilt from the leader's snapshot, but not again in so short a time. */
+#define REPLICA_REBUILD_AGAIN_US 3600000000u
+/* Whether it is; one that waits for its operator begins now if `on`. */
+void replica_rebuild_configure(struct replica *replica, bool on);
 /* An instant (now_us scale) such that everything acknowledged anywhere before it is in the state machine here; 0: none
  * is known. Its age is a measured bound on the staleness of this copy. */
 uint64_t replica_fresh_us(struct replica *replica);
@@ -341,6 +346,8 @@ struct replica_info {
     uint64_t digest_mismatches;
     uint64_t digest_agreed; /* leader: newest index at which a majority is known to hold what this node does */
     uint64_t quarantined;   /* index at which this node's content differs from a majority's, 0: it does not */
+    const char *rebuild;    /* in quarantine: what becomes of it, "none" outside */
+    uint64_t rebuilds;      /* how often content was made anew from the leader's, in this life */
     uint64_t disputed;      /* leader: index at which contents differ without a majority, 0: none */
     uint64_t wal_writes, wal_bytes, wal_last_us, wal_max_us, wal_ewma_us;
     uint64_t wal_segments, wal_disk_bytes;

@@ -35,7 +35,8 @@ static void apply_one(struct replica *r, uint64_t index, uint64_t term, uint8_t 
     r->applied_term = term;
     if (type == WAL_COMMAND) {
         r->config.fsm->apply(r->config.fsm->ctx, index, term, data, len, proposal);
-        if (PLANT(PLANT_APPLY_TWICE) && proposal == NULL && index % 97 == 0) {
+        const bool twice = PLANT(PLANT_APPLY_TWICE) || (PLANT(PLANT_APPLY_TWICE_AT_FIRST) && r->rebuild.rebuilds == 0);
+        if (twice && proposal == NULL && index % 97 == 0) {
             r->config.fsm->apply(r->config.fsm->ctx, index, term, data, len, NULL);
         }
     } else if (type == WAL_CHANGE) {
@@ -87,7 +88,7 @@ static void apply_from_disk(struct replica *r)
 
 void replica_apply_more(struct replica *r)
 {
-    while (r->applied < r->exposed && !r->apply_reading && !r->dead) {
+    while (r->applied < r->exposed && !r->apply_reading && !r->dead && !r->rebuild.stopped) {
         struct log_tail_entry *e = log_tail_at(&r->tail, r->applied + 1);
         if (e == NULL) {
             apply_from_disk(r);
@@ -102,5 +103,6 @@ void replica_apply_more(struct replica *r)
         apply_one(r, r->applied + 1, e->term, e->type, e->data, e->len, proposal);
     }
     const uint64_t durable = wal_durable(r->wal);
-    log_tail_trim(&r->tail, r->config.tail_bytes_max, r->applied < durable ? r->applied : durable);
+    const bool all = r->applied >= durable || r->rebuild.stopped; /* the disk has what is applied later */
+    log_tail_trim(&r->tail, r->config.tail_bytes_max, all ? durable : r->applied);
 }

@@ -10,8 +10,9 @@
  *
  * A quarantined replica answers no reads of any kind, holds no grant, takes no snapshots, does not stand, takes no
  * leadership that it is offered, and as a leader proposes nothing: what was in flight ends as unknown, since its
- * replies would be made from wrong content. It goes on logging, voting and applying. A restart ends it: content is made
- * anew from the newest snapshot and the log, and compared again.
+ * replies would be made from wrong content. It goes on logging and voting, and makes its content anew from the leader's
+ * (replica_rebuild.c). A restart ends quarantine too: content is made anew from the newest snapshot and the log, and
+ * compared again.
  *
  * If two digests differ and neither has a majority, nobody knows who is right: reads are refused by all who hear of it,
  * until an index has a majority again. */
@@ -87,9 +88,9 @@ static void quarantine(struct replica *r, uint64_t index, uint64_t own, uint64_t
     replica_snapshot_refuse(r);
     replica_log(r, 0,
                 "QUARANTINE: this node's content differs from that of a majority at index %llu, digest %016llx here, "
-                "%016llx there: it answers no reads and takes no snapshots; start it again to make its content anew, "
-                "and check this machine's memory",
-                (unsigned long long)index, (unsigned long long)own, (unsigned long long)theirs);
+                "%016llx there: it answers no reads and takes no snapshots; %s; check this machine's memory",
+                (unsigned long long)index, (unsigned long long)own, (unsigned long long)theirs,
+                replica_rebuild_begin(r));
     if (replica_leads(r) && replica_is_fenced(r)) {
         replica_proposals_unknown(r, 0);
         replica_reads_fail(r);
@@ -222,7 +223,7 @@ void replica_digest_lead_begins(struct replica *r)
     }
 }
 
-void replica_digest_forget(struct replica *r)
+void replica_digest_forget(struct replica *r, uint64_t index, uint64_t term)
 {
     for (unsigned i = 0; i < REPLICA_DIGEST_KEPT; i++) {
         r->digests[i] = (struct digest_point){0};
@@ -230,7 +231,7 @@ void replica_digest_forget(struct replica *r)
     r->digest_next = 0;
     if (r->quarantine.index != 0) {
         r->quarantine = (struct replica_quarantine){0};
-        replica_log(r, 1, "content was made anew from a snapshot: out of quarantine");
+        replica_rebuild_done(r, index, term);
     }
 }
 
@@ -238,6 +239,10 @@ void replica_verdict_receive(struct replica *r, const struct message_verdict *ve
 {
     uint64_t own;
 
+    if (verdict->disputed && PLANT(PLANT_REBUILD_DISPUTED)) {
+        quarantine(r, verdict->index, 0, 0);
+        return;
+    }
     if (verdict->disputed) {
         r->disputed_until_us = now_of(r) + timeout_us(r);
         grant_drop(&r->grant);

@@ -346,7 +346,8 @@ static void begin(struct replica *r, const struct replica_peer *peer, const stru
         return; /* out of memory, or a file of that name is being removed: the leader offers it again */
     }
     f->phase = FETCH_OPENING;
-    replica_log(r, 2, "the log is too far behind: fetching the snapshot of index %llu (%llu bytes) from node %llu",
+    replica_log(r, 2, "%s: fetching the snapshot of index %llu (%llu bytes) from node %llu",
+                replica_rebuild_wants(r, meta->index) ? "content is made anew" : "the log is too far behind",
                 (unsigned long long)meta->index, (unsigned long long)offer->file_bytes, (unsigned long long)peer->id);
     arm(r);
 }
@@ -408,7 +409,7 @@ void replica_fetch_offered(struct replica *r, struct replica_peer *peer, const s
     }
     if (why != 0) {
         tell(r, peer, meta.file_id, why, 0);
-    } else if (replica_holds(r, meta.index, meta.term)) {
+    } else if (replica_holds(r, meta.index, meta.term) && !replica_rebuild_wants(r, meta.index)) {
         tell(r, peer, meta.file_id, 0, 0);
     } else if (r->fetch.phase == FETCH_IDLE || !goes_on(r, peer, offer, &meta)) {
         begin(r, peer, offer, &meta);
@@ -419,7 +420,8 @@ void replica_fetch_settle(struct replica *r)
 {
     struct fetch *f = &r->fetch;
 
-    if (f->phase != FETCH_IDLE && f->phase != FETCH_INSTALLING && replica_holds(r, f->file.index, f->file.term)) {
+    if (f->phase != FETCH_IDLE && f->phase != FETCH_INSTALLING && replica_holds(r, f->file.index, f->file.term) &&
+        !replica_rebuild_wants(r, f->file.index)) {
         tell(r, replica_peer_by_id(r, f->peer), f->file.id, 0, 0);
         stop(r, false);
     }

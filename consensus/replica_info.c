@@ -126,6 +126,8 @@ void replica_info(struct replica *r, struct replica_info *info)
         .digest_mismatches = r->digest_mismatches,
         .digest_agreed = r->agreed_index,
         .quarantined = r->quarantine.index,
+        .rebuild = replica_rebuild_state(r),
+        .rebuilds = r->rebuild.rebuilds,
         .disputed = r->dispute_index,
         .wal_writes = stats.writes,
         .wal_bytes = stats.bytes,

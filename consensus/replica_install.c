@@ -82,7 +82,7 @@ static bool forget_log(struct replica *r, const struct snapshot_meta *meta)
     wal_read_fini(r->wal, &r->apply_read);
     r->apply_reading = false;
     grant_drop(&r->grant);
-    replica_digest_forget(r); /* what was noted is of the content before */
+    replica_digest_forget(r, meta->index, meta->term); /* what was noted is of the content before */
     r->applied = meta->index;
     r->applied_term = meta->term;
     r->exposed = r->exposed > meta->index ? r->exposed : meta->index;
@@ -183,6 +183,19 @@ static void switch_over(struct replica *r)
     end(r, (enum message_refusal)0, false);
 }
 
+/* The same while the log stays as it is: this node's content was wrong. */
+static void rebuild(struct replica *r)
+{
+    struct install *in = &r->install;
+    const uint64_t begun_us = r->env->ops->now_us(r->env);
+
+    in->ready = false;
+    if (replica_rebuild_switch(r, in->result.load, in->result.meta, in->result.end->file_bytes)) {
+        in->last_us = r->env->ops->now_us(r->env) - begun_us;
+        end(r, (enum message_refusal)0, false);
+    }
+}
+
 /* --- Loading ------------------------------------------------------------------------------------------------------ */
 
 void replica_install_settle(struct replica *r)
@@ -193,7 +206,11 @@ void replica_install_settle(struct replica *r)
         return;
     }
     if (replica_holds(r, in->index, in->term)) {
-        end(r, (enum message_refusal)0, false); /* the log got there first */
+        if (!replica_rebuild_is_due(r, in->index)) {
+            end(r, (enum message_refusal)0, false); /* the log got there first */
+        } else if (in->ready && replica_rebuild_may_switch(r, in->index, in->term)) {
+            rebuild(r);
+        }
         return;
     }
     if (in->ready && r->core.state == RAFT_FOLLOWER && r->core.follower_state.current_leader.id != 0) {

@@ -83,6 +83,22 @@ struct replica_quarantine {
     uint64_t index, own, theirs;
 };
 
+/* A quarantined node makes its content anew: replica_rebuild.c. */
+enum rebuild_state {
+    REBUILD_NONE,     /* not in quarantine */
+    REBUILD_OFF,      /* the configuration says so */
+    REBUILD_GIVEN_UP, /* it was done less than REPLICA_REBUILD_AGAIN_US ago, in vain */
+    REBUILD_WAITING   /* for a leader, then for its snapshot */
+};
+
+struct rebuild {
+    enum rebuild_state state;
+    bool stopped;      /* nothing is applied until the leader's content is here */
+    uint64_t asked_us; /* 0: not yet */
+    uint64_t last_us;  /* when the last one was done */
+    uint64_t rebuilds; /* in this life */
+};
+
 /* The newest configuration entry at or below some index, as it is in the log. */
 struct replica_configuration {
     uint64_t index; /* 0: none */
@@ -195,7 +211,7 @@ struct replica {
 
     /* From node to node: replica_transfer.h. */
     struct shipping shipping;
-    bool entry_wanted; /* the snapshot of the newest entry is damaged: another one can be taken behind another entry */
+    uint64_t entry_wanted; /* a snapshot of this entry or a later one is wanted, 0: none; there may be no such entry */
     struct fetch fetch;
     struct install install;
 
@@ -248,6 +264,7 @@ struct replica {
     unsigned digest_next;
     struct replica_digest_watch *digest_watches;
     struct replica_quarantine quarantine;
+    struct rebuild rebuild;
     uint64_t agreed_index;      /* leader: newest at which a majority holds what this node does */
     uint64_t dispute_index;     /* leader: digests differ there without a majority; 0: none does */
     uint64_t disputed_until_us; /* follower: the leader says so */
@@ -374,6 +391,8 @@ void replica_snapshot_refuse(
 /* The content is now that of this snapshot, which is in the directory: remember it and its configuration, count anew.
  */
 bool replica_snapshot_installed(struct replica *r, const struct snapshot_meta *meta, uint64_t file_bytes);
+/* ... and tell the core, which knows no newer one; the log stays as it is. False: this node has stopped. */
+bool replica_snapshot_adopt(struct replica *r, const struct snapshot_meta *meta, uint64_t file_bytes);
 /* Remember a copy of a configuration entry that is applied. False: out of memory. */
 bool replica_snapshot_configured(struct replica *r, uint64_t index, const void *data, size_t len);
 void replica_snapshot_info(const struct replica *r, struct replica_info *info);
@@ -400,8 +419,24 @@ uint64_t replica_digest_at(const struct replica *r, uint64_t index, bool *known)
 void replica_digest_reported(struct replica *r, struct replica_peer *peer, uint64_t index, uint64_t digest);
 void replica_verdict_receive(struct replica *r, const struct message_verdict *verdict);
 void replica_digest_lead_begins(struct replica *r);
-void replica_digest_forget(struct replica *r); /* the content was replaced by a peer's */
+/* The content was replaced by a peer's, that of (index, term). */
+void replica_digest_forget(struct replica *r, uint64_t index, uint64_t term);
 void replica_quarantine_tick(struct replica *r);
+
+/* replica_rebuild.c */
+/* In quarantine now. Gives what that means for the operator. */
+const char *replica_rebuild_begin(struct replica *r);
+void replica_rebuild_settle(struct replica *r);
+/* Would a snapshot of this index, which the log has already, replace the content? */
+bool replica_rebuild_wants(const struct replica *r, uint64_t index);
+bool replica_rebuild_is_due(const struct replica *r, uint64_t index); /* ... one that was fetched */
+/* Is the log where the content of (index, term) can take its place? If not yet, it soon is. */
+bool replica_rebuild_may_switch(const struct replica *r, uint64_t index, uint64_t term);
+/* Takes the load, that of a snapshot in the directory. False: this node has stopped. */
+bool replica_rebuild_switch(struct replica *r, void *load, const struct snapshot_meta *meta, uint64_t file_bytes);
+/* The content was replaced by that of (index, term): out of quarantine. */
+void replica_rebuild_done(struct replica *r, uint64_t index, uint64_t term);
+const char *replica_rebuild_state(const struct replica *r);
 
 /* replica_recv.c */
 /* Are these settings of a configuration the ones that this node runs with? */

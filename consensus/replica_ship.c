@@ -228,10 +228,13 @@ static void taken_cb(struct replica_snapshot_request *request, enum replica_stat
     r->shipping.taking = false; /* if it failed the core asks again */
 }
 
-static void want_snapshot(struct replica *r)
+/* One of `index` or more, and newer than the newest. */
+static void want_snapshot(struct replica *r, uint64_t index)
 {
-    r->entry_wanted = r->applied <= r->snapshot.index; /* else nothing would be taken: nothing has changed */
-    if (!r->shipping.taking) {
+    index = index > r->snapshot.index ? index : r->snapshot.index + 1;
+    if (r->applied < index) {
+        r->entry_wanted = index; /* nobody may be writing; asked again, it is taken */
+    } else if (!r->shipping.taking) {
         r->shipping.request = (struct replica_snapshot_request){.data = r, .cb = taken_cb};
         r->shipping.taking = replica_snapshot_take(r, &r->shipping.request) == REPLICA_OK;
     }
@@ -247,7 +250,7 @@ static void give_up_file(struct ship *ship, enum snapshot_status status, const c
            status == SNAPSHOT_DAMAGED ? MESSAGE_REFUSED_DAMAGED : MESSAGE_REFUSED_GONE);
     if (status == SNAPSHOT_DAMAGED) {
         snapshot_dir_mark_bad(r->snapshots, ship->file.index, ship->file.term, status);
-        want_snapshot(r);
+        want_snapshot(r, 0);
     }
     ship_free(ship);
 }
@@ -427,7 +430,7 @@ void replica_ship_offer(struct replica *r, struct replica_peer *peer)
     }
     newest = r->snapshots != NULL ? snapshot_dir_newest(r->snapshots) : NULL;
     if (newest == NULL || !leads_on(r, newest->index)) {
-        want_snapshot(r); /* newer ones turned out to be damaged */
+        want_snapshot(r, 0); /* newer ones turned out to be damaged */
     } else {
         ship = ship_open(r, peer->id, newest->index, newest->term);
         if (ship != NULL) {
@@ -443,10 +446,51 @@ static bool same_file(const struct ship *ship, const struct message_file *file)
            (ship->phase != SHIP_OPEN || memcmp(ship->file.id, file->id, sizeof file->id) == 0);
 }
 
-void replica_ship_asked(struct replica *r, struct replica_peer *peer, const struct message_snapshot_ask *ask)
+/* May this node's content take the place of the peer's? In a dispute nobody knows whose is right. */
+static bool is_right(const struct replica *r, const struct message_snapshot_ask *ask)
 {
+    bool known;
+    const uint64_t digest = replica_digest_at(r, ask->at.payload, &known);
+
+    return replica_is_leader(r) && r->dispute_index == 0 && (!known || digest == ask->at.check);
+}
+
+/* A quarantined peer wants content of `index` or of a later entry, although it has the log (replica_rebuild.c). */
+static void offer_content(struct replica *r, struct replica_peer *peer, const struct message_snapshot_ask *ask)
+{
+    const uint64_t index = ask->file.index;
     struct ship *ship = ship_of(r, peer->id);
 
+    if (r->snapshots == NULL || !is_right(r, ask) || index > wal_last(r->wal) + 1) { /* none is ahead of a leader */
+        return;
+    }
+    if (ship != NULL && (ship->phase == SHIP_REFUSED || (has_file(ship) && ship->file.index >= index))) {
+        if (ship->phase == SHIP_OPEN && now_of(r) >= ship->offered_us + timeout_us(r)) {
+            offer(ship);
+        }
+        return;
+    }
+    if (ship != NULL) {
+        ship_free(ship);
+    }
+    const struct snapshot_info *newest = snapshot_dir_newest(r->snapshots);
+    if (newest == NULL || newest->index < index) {
+        want_snapshot(r, index);
+    } else {
+        (void)ship_open(r, peer->id, newest->index, newest->term);
+    }
+    replica_ship_settle(r);
+}
+
+void replica_ship_asked(struct replica *r, struct replica_peer *peer, const struct message_snapshot_ask *ask)
+{
+    static const uint8_t no_id[sizeof ask->file.id];
+    struct ship *ship = ship_of(r, peer->id);
+
+    if (memcmp(ask->file.id, no_id, sizeof no_id) == 0) {
+        offer_content(r, peer, ask);
+        return;
+    }
     if (ship != NULL && (!same_file(ship, &ask->file) || replica_is_fenced(r))) {
         ship_free(ship);
         ship = NULL;
@@ -522,7 +566,7 @@ void replica_ship_refused(struct replica *r, struct replica_peer *peer, const st
     replica_log(r, 0, "node %llu refuses the snapshot of index %llu: %s", (unsigned long long)peer->id,
                 (unsigned long long)ship->file.index, texts[refused->why]);
     if (refused->why == MESSAGE_REFUSED_CONTENT) {
-        want_snapshot(r); /* what is in memory here may be better than the file */
+        want_snapshot(r, 0); /* what is in memory here may be better than the file */
     }
     end_sending(ship, SHIP_REFUSED, ship->file.index);
 }

@@ -493,17 +493,17 @@ static uint64_t drop_to(const struct replica *r, uint64_t snapshot_log_bytes)
     return index >= r->log_start ? index : r->log_start - 1;
 }
 
-/* Tell the core, which then asks for nothing at or below `drop`. */
-static bool tell_core(struct replica *r, uint64_t drop)
+/* Tell the core of a snapshot; it then asks for nothing at or below `drop`. */
+static bool tell_core(struct replica *r, uint64_t index, uint64_t term,
+                      const struct replica_configuration *configuration, uint64_t drop)
 {
-    const struct replica_take *t = &r->take;
-    const struct raft_buffer buf = {t->configuration.data, t->configuration.len};
+    const struct raft_buffer buf = {configuration->data, configuration->len};
     struct raft_event event = {.type = RAFT_SNAPSHOT};
 
-    event.snapshot.metadata.index = t->index;
-    event.snapshot.metadata.term = t->term;
-    event.snapshot.metadata.configuration_index = t->configuration.index;
-    event.snapshot.trailing = (unsigned)(t->index - drop);
+    event.snapshot.metadata.index = index;
+    event.snapshot.metadata.term = term;
+    event.snapshot.metadata.configuration_index = configuration->index;
+    event.snapshot.trailing = (unsigned)(index - drop);
     if (raft_configuration_decode(&buf, &event.snapshot.metadata.configuration) != 0) {
         replica_fail_stop(r, "out of memory", "give this node more memory");
         return false;
@@ -527,7 +527,7 @@ static void conclude(struct replica *r, uint64_t now_us)
         return;
     }
     const uint64_t drop = drop_to(r, t->log_bytes);
-    if (!tell_core(r, drop)) {
+    if (!tell_core(r, t->index, t->term, &t->configuration, drop)) {
         return;
     }
     r->snapshot = (struct replica_snapshot_info){t->index, t->term, t->file_bytes, t->time_ms};
@@ -556,7 +556,7 @@ static void answer_unchanged(struct replica *r)
     if (info != NULL && info->index == r->snapshot.index && info->term == r->snapshot.term) {
         answer(&r->take.waiting, REPLICA_OK, &r->snapshot);
     } else if (replica_leads(r)) {
-        r->entry_wanted = true;
+        r->entry_wanted = r->snapshot.index + 1;
     } else {
         answer(&r->take.waiting, REPLICA_IO, NULL);
     }
@@ -607,6 +607,15 @@ bool replica_snapshot_installed(struct replica *r, const struct snapshot_meta *m
     r->take.in_phase = false;
     r->take.last_us = now_of(r);
     return true;
+}
+
+bool replica_snapshot_adopt(struct replica *r, const struct snapshot_meta *meta, uint64_t file_bytes)
+{
+    if (!replica_snapshot_installed(r, meta, file_bytes)) {
+        replica_fail_stop(r, "out of memory", "give this node more memory");
+        return false;
+    }
+    return tell_core(r, meta->index, meta->term, &r->configured, r->log_start - 1);
 }
 
 enum replica_status replica_snapshot_open(struct replica *r)

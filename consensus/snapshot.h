@@ -275,6 +275,12 @@ void snapshot_use_end(struct snapshot_use *use);
  * bad one stays for a look at it until two newer good ones exist. Asynchronous; failures are logged and tried at the
  * next call. */
 void snapshot_dir_prune(struct snapshot_dir *dir);
+/* Everything older than (index, term) may hold wrong content: it counts as damaged, and the newest two that are not
+ * held are renamed to these names, over what has them. Asynchronous, like prune; what a crash or a failure leaves is
+ * found as an older snapshot by the next start. */
+#define SNAPSHOT_ASIDE_NEWEST "quarantined-snapshot"
+#define SNAPSHOT_ASIDE_OLDER "quarantined-snapshot-older"
+void snapshot_dir_set_aside(struct snapshot_dir *dir, uint64_t index, uint64_t term);
 /* At any time, also while files are in use: nothing is removed any more. */
 void snapshot_dir_close(struct snapshot_dir *dir);
 

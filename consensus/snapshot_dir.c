@@ -36,6 +36,10 @@ struct snapshot_dir {
     uint64_t remove_index;
     uint64_t remove_term;
     struct env_disk_req remove_req;
+    /* What is older than this is being set aside; index 0: nothing is. */
+    uint64_t aside_index;
+    uint64_t aside_term;
+    unsigned aside_n; /* so many are */
 };
 
 static bool is_newer(const struct snapshot_info *info, uint64_t index, uint64_t term)
@@ -351,6 +355,11 @@ void snapshot_use_end(struct snapshot_use *use)
 
 /* --- Pruning ------------------------------------------------------------------------------------------------------ */
 
+static const char *const aside_names[] = {SNAPSHOT_ASIDE_NEWEST, SNAPSHOT_ASIDE_OLDER};
+#define ASIDE_NAMES (sizeof aside_names / sizeof *aside_names)
+
+static void aside_next(struct snapshot_dir *dir);
+
 static void remove_done_cb(struct env_disk_req *req, enum env_status status)
 {
     struct snapshot_dir *dir = req->data;
@@ -372,7 +381,85 @@ static void remove_done_cb(struct env_disk_req *req, enum env_status status)
         return;
     }
     take_out(dir, entry);
+    aside_next(dir);
     snapshot_dir_prune(dir);
+}
+
+static void aside_done_cb(struct env_disk_req *req, enum env_status status)
+{
+    struct snapshot_dir *dir = req->data;
+    dir->removing = false;
+    if (dir->closing) {
+        snapshot_dir_close(dir);
+        return;
+    }
+    struct entry *entry = find(dir, dir->remove_index, dir->remove_term);
+    assert(entry != NULL);
+    entry->removing = false;
+    if (status == ENV_OK) {
+        dir->aside_n++;
+        take_out(dir, entry);
+    } else {
+        dir->aside_index = 0;
+        if (status != ENV_CANCELED) {
+            char text[120];
+            snprintf(text, sizeof text, "snapshot: can't rename %s to %s", dir->remove_name, req->name_to);
+            dir->env->ops->log(dir->env, 1, text);
+        }
+    }
+    aside_next(dir);
+    snapshot_dir_prune(dir);
+}
+
+/* The newest of those that are to be set aside. */
+static struct entry *find_aside(const struct snapshot_dir *dir)
+{
+    for (size_t i = 0; i < dir->n; i++) {
+        struct entry *entry = &dir->entries[i];
+        const uint64_t index = entry->info.index;
+        const bool older = index != dir->aside_index ? index < dir->aside_index : entry->info.term < dir->aside_term;
+        if (older && !is_used(dir, index, entry->info.term, false)) {
+            return entry;
+        }
+    }
+    return NULL;
+}
+
+static void aside_next(struct snapshot_dir *dir)
+{
+    if (dir->removing || dir->aside_index == 0) {
+        return;
+    }
+    struct entry *entry = dir->aside_n < ASIDE_NAMES ? find_aside(dir) : NULL;
+    if (entry == NULL) {
+        dir->aside_index = 0;
+        return;
+    }
+    entry->removing = true;
+    dir->removing = true;
+    dir->remove_index = entry->info.index;
+    dir->remove_term = entry->info.term;
+    snapshot_name_format(dir->remove_name, entry->info.index, entry->info.term, "");
+    dir->remove_req = (struct env_disk_req){.op = ENV_DISK_RENAME,
+                                            .name = dir->remove_name,
+                                            .name_to = aside_names[dir->aside_n],
+                                            .data = dir,
+                                            .cb = aside_done_cb};
+    dir->env->ops->submit(dir->env, &dir->remove_req);
+}
+
+void snapshot_dir_set_aside(struct snapshot_dir *dir, uint64_t index, uint64_t term)
+{
+    for (size_t i = 0; i < dir->n; i++) {
+        struct entry *entry = &dir->entries[i];
+        if (!is_newer(&entry->info, index, term) && (entry->info.index != index || entry->info.term != term)) {
+            entry->info.status = SNAPSHOT_DAMAGED; /* neither loaded nor sent */
+        }
+    }
+    dir->aside_index = index;
+    dir->aside_term = term;
+    dir->aside_n = 0;
+    aside_next(dir);
 }
 
 void snapshot_dir_prune(struct snapshot_dir *dir)

@@ -340,6 +340,7 @@ static void run_status(struct call *call)
     buffer_printf(&text, ",\"feature_level\":%u,\"feature_level_max\":%u", info.feature_level, info.feature_level_max);
     buffer_printf(&text, ",\"change_pending\":%s,\"quarantined\":%s", info.configuration_committed ? "false" : "true",
                   info.quarantined != 0 ? "true" : "false");
+    buffer_printf(&text, ",\"rebuild\":\"%s\",\"rebuilds\":%" PRIu64, info.rebuild, info.rebuilds);
     buffer_printf(&text, ",\"loading\":%s,\"snapshot\":{\"index\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"taking\":%s}",
                   loading ? "true" : "false", info.snapshot.index, info.snapshot.file_bytes,
                   info.snapshot_taking ? "true" : "false");

@@ -47,6 +47,8 @@ static const struct config_option options[] = {
      "who answers linearizable reads from memory: all (every replica) or leader"},
     {"read-mode", CONFIG_TEXT, FIELD(read_mode), 1, 64, "linearizable", false,
      "READMODE of new connections: linearizable, session, stale, or \"stale MAX-MS\""},
+    {"rebuild", CONFIG_BOOL, FIELD(rebuild), 0, 0, "yes", true,
+     "a node in quarantine makes its content anew from the leader's; no: it waits for an operator"},
     {"maxmemory", CONFIG_SIZE64, FIELD(maxmemory), 0, 1024 * TIB, "0", true,
      "logical bytes of keys and values above which growing writes get -OOM; 0: no limit"},
     {"wal-segment-size", CONFIG_SIZE64, FIELD(wal_segment_bytes), MIB, 4 * GIB, "16mb", false,

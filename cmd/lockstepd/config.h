@@ -37,6 +37,7 @@ struct config {
     uint32_t heartbeat_ms;             /* 0: a tenth of the election timeout */
     uint32_t clock_rate_error_ppm;     /* bound on every node's clock rate error, default 10000 (1 %) */
     bool leases;                       /* answer reads from memory under leases */
+    bool rebuild;                      /* a node in quarantine makes its content anew */
     char *read_grants;                 /* "all": every replica reads locally; "leader": only the leader */
     bool read_grants_all;              /* the same, parsed by config_finish */
     char *read_mode;                   /* READMODE of new connections */

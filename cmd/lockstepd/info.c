@@ -298,6 +298,7 @@ static void lockstep_raft(const struct facts *f)
     buffer_printf(f->out, "feature_level:%u\r\nfeature_level_max:%u\r\n", r->feature_level, r->feature_level_max);
     buffer_printf(f->out, "digest_agreed:%" PRIu64 "\r\nquarantined:%" PRIu64 "\r\ndigests_disputed:%" PRIu64 "\r\n",
                   r->digest_agreed, r->quarantined, r->disputed);
+    buffer_printf(f->out, "rebuild:%s\r\nrebuilds:%" PRIu64 "\r\n", r->rebuild, r->rebuilds);
     buffer_printf(f->out, "frames_sent:%" PRIu64 "\r\nframes_received:%" PRIu64 "\r\nframes_dropped:%" PRIu64 "\r\n",
                   r->frames_sent, r->frames_received, r->frames_dropped);
     buffer_printf(f->out, "wal_writes:%" PRIu64 "\r\nwal_bytes:%" PRIu64 "\r\nwal_segments:%" PRIu64 "\r\n",

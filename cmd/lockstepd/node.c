@@ -266,6 +266,7 @@ static int open_replica(struct node *node)
                                 .rho_ppm = c->clock_rate_error_ppm,
                                 .leases_off = !c->leases,
                                 .grants_off = !c->read_grants_all,
+                                .rebuild_off = !c->rebuild,
                                 .entry_bytes_max = c->entry_bytes_max,
                                 .inflight_bytes_max = c->inflight_bytes,
                                 .tail_bytes_max =
@@ -583,6 +584,7 @@ void node_config_changed(struct node *node)
 
     executor_set_maxmemory(node->executor, node->config->maxmemory);
     replica_snapshot_configure(node->replica, &snapshots);
+    replica_rebuild_configure(node->replica, node->config->rebuild);
 }
 
 const uint8_t *node_cluster_uuid(struct node *node)

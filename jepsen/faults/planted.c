@@ -15,6 +15,7 @@ static const struct {
     {"skip-barrier", PLANT_SKIP_BARRIER},
     {"vote-twice", PLANT_VOTE_TWICE},
     {"apply-twice", PLANT_APPLY_TWICE},
+    {"apply-twice-at-first", PLANT_APPLY_TWICE_AT_FIRST},
     {"stale-read", PLANT_STALE_READ},
     {"stale-lease", PLANT_STALE_LEASE},
     {"expose-early", PLANT_EXPOSE_EARLY},

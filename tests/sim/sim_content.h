@@ -8,5 +8,10 @@
 
 void sim_spoilt_replicas(struct sim_cluster *cluster);
 void sim_spoilt_without_majority(struct sim_cluster *cluster);
+/* ... and its content is made anew (consensus/replica_rebuild.c). */
+void sim_rebuild(struct sim_cluster *cluster);
+void sim_rebuild_again(struct sim_cluster *cluster);
+void sim_rebuild_promises(struct sim_cluster *cluster);
+void sim_rebuild_crash(struct sim_cluster *cluster);
 
 #endif

@@ -460,6 +460,8 @@ static void installed_cb(void *ctx, uint64_t index)
                                         .time_ms = store_time_ms(node->store)};
 
     memset(&node->pending, 0, sizeof node->pending);
+    node->spoilt = 0;
+    node->wrong = false;
     node->applied_index = index;
     node->installs++;
     sim_check_installed(node->check, node->position, &content);

@@ -127,6 +127,62 @@ START_TEST(the_last_good_one_is_never_removed)
 }
 END_TEST
 
+/* The size of a file, which tells one snapshot from another here; 0: there is none. */
+static size_t size_of(struct mem_env *mem, const char *name)
+{
+    size_t size = 0;
+    return mem_env_file(mem, name, &size) == NULL ? 0 : size;
+}
+
+START_TEST(what_may_be_wrong_is_set_aside)
+{
+    struct mem_env *mem = mem_env_new(1);
+    for (uint64_t i = 1; i <= 6; i++) {
+        snap_write_all(mem, i, 1, i, (size_t)i * 100000);
+    }
+    struct snapshot_dir *dir = dir_open(mem);
+    const uint64_t fifth = snapshot_dir_at(dir, 1)->file_bytes;
+    const uint64_t third = snapshot_dir_at(dir, 3)->file_bytes;
+    struct snapshot_use use = {0};
+    ck_assert(snapshot_dir_hold(dir, &use, 4, 1));
+    snapshot_dir_set_aside(dir, 6, 1);
+    ck_assert_int_eq(snapshot_dir_at(dir, 1)->status, SNAPSHOT_DAMAGED); /* at once: it is neither loaded nor sent */
+    ck_assert_uint_eq(snapshot_dir_newest(dir)->index, 6);
+    mem_env_run(mem);
+    ck_assert_uint_eq(size_of(mem, SNAPSHOT_ASIDE_NEWEST), fifth);
+    ck_assert_uint_eq(size_of(mem, SNAPSHOT_ASIDE_OLDER), third); /* the fourth is being read */
+    ck_assert_uint_eq(snapshot_dir_at(dir, 1)->index, 4);
+    ck_assert_uint_eq(snapshot_dir_at(dir, 2)->index, 2);
+    snapshot_use_end(&use);
+    put(mem, 7);
+    ck_assert(snapshot_dir_add(dir, 7, 1, 12288));
+    snapshot_dir_prune(dir);
+    mem_env_run(mem);
+    ck_assert_uint_eq(mem_env_file_count(mem), 4); /* 6, 7 and what was set aside */
+    finish(mem, dir);
+}
+END_TEST
+
+START_TEST(setting_aside_again_replaces_what_was)
+{
+    struct mem_env *mem = mem_env_new(1);
+    for (uint64_t i = 1; i <= 3; i++) {
+        snap_write_all(mem, i, 1, i, (size_t)i * 100000);
+    }
+    struct snapshot_dir *dir = dir_open(mem);
+    const uint64_t second = snapshot_dir_at(dir, 1)->file_bytes;
+    snapshot_dir_set_aside(dir, 2, 1);
+    mem_env_run(mem);
+    snapshot_dir_set_aside(dir, 3, 1);
+    snapshot_dir_prune(dir); /* while it is at work */
+    mem_env_run(mem);
+    ck_assert_uint_eq(size_of(mem, SNAPSHOT_ASIDE_NEWEST), second);
+    ck_assert_uint_eq(size_of(mem, SNAPSHOT_ASIDE_OLDER), 0);
+    ck_assert_uint_eq(mem_env_file_count(mem), 2);
+    finish(mem, dir);
+}
+END_TEST
+
 START_TEST(a_held_one_stays_until_it_is_released)
 {
     struct mem_env *mem = mem_env_new(1);
@@ -264,6 +320,8 @@ int main(void)
     tcase_add_test(cases, a_damaged_one_is_passed_over_and_explained);
     tcase_add_test(cases, pruning_keeps_the_newest_two_good_ones);
     tcase_add_test(cases, the_last_good_one_is_never_removed);
+    tcase_add_test(cases, what_may_be_wrong_is_set_aside);
+    tcase_add_test(cases, setting_aside_again_replaces_what_was);
     tcase_add_test(cases, a_held_one_stays_until_it_is_released);
     tcase_add_test(cases, what_is_held_outlives_the_directory);
     tcase_add_test(cases, a_file_is_not_replaced_while_it_is_used_nor_used_while_it_is_replaced);
