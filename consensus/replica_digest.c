@@ -50,6 +50,18 @@ static bool own_digest(const struct replica *r, uint64_t index, uint64_t *digest
     return known;
 }
 
+/* A replica that was restarted or rebuilt reports another digest of an index than it did before. */
+static void note_report(struct replica_peer *peer, uint64_t index, uint64_t digest)
+{
+    for (unsigned i = 0; i < REPLICA_REPORTS_KEPT; i++) {
+        if (peer->reports[i].index == index) {
+            peer->reports[i].digest = digest;
+            return;
+        }
+    }
+    peer->reports[peer->report_next++ % REPLICA_REPORTS_KEPT] = (struct digest_point){index, digest};
+}
+
 static bool reported(const struct replica_peer *peer, uint64_t index, uint64_t *digest)
 {
     for (unsigned i = 0; i < REPLICA_REPORTS_KEPT; i++) {
@@ -129,7 +141,11 @@ static void agree(struct replica *r, uint64_t index, uint64_t digest)
     for (unsigned i = 0; i < r->n_peers; i++) {
         struct replica_peer *peer = &r->peers[i];
         uint64_t theirs;
-        if (peer->id == 0 || !reported(peer, index, &theirs) || (theirs != digest) == peer->differs) {
+        if (peer->id == 0 || index < peer->judged || !reported(peer, index, &theirs)) {
+            continue;
+        }
+        peer->judged = index;
+        if ((theirs != digest) == peer->differs) {
             continue;
         }
         peer->differs = theirs != digest;
@@ -170,25 +186,23 @@ static void tell(struct replica *r, struct replica_peer *peer, uint64_t index, u
 
 void replica_digest_reported(struct replica *r, struct replica_peer *peer, uint64_t index, uint64_t digest)
 {
-    uint64_t own, before;
+    uint64_t own;
 
     if (index == 0 || r->quarantine.index != 0) {
         return;
     }
-    if (!reported(peer, index, &before)) {
-        peer->reports[peer->report_next++ % REPLICA_REPORTS_KEPT] = (struct digest_point){index, digest};
-    }
+    note_report(peer, index, digest);
     if (own_digest(r, index, &own)) {
         if (has_majority(r, index, own)) {
             agree(r, index, own);
+            if (own != digest) {
+                tell(r, peer, index, own, false);
+            }
         } else if (own != digest && has_majority(r, index, digest)) {
             quarantine(r, index, own, digest);
             return;
-        } else if (own != digest && peer->voter) {
+        } else if (own != digest && peer->voter && !peer->differs) { /* one that is known to be wrong has no say */
             dispute(r, peer, index, own, digest);
-        }
-        if (peer->differs && own != digest) {
-            tell(r, peer, index, own, false);
         }
     }
     if (r->dispute_index != 0) {
@@ -209,17 +223,23 @@ void replica_digest_note(struct replica *r)
     }
 }
 
+void replica_digest_forget_peer(struct replica_peer *peer)
+{
+    peer->report_next = 0;
+    peer->judged = 0;
+    peer->differs = false;
+    for (unsigned k = 0; k < REPLICA_REPORTS_KEPT; k++) {
+        peer->reports[k] = (struct digest_point){0};
+    }
+}
+
 void replica_digest_lead_begins(struct replica *r)
 {
     r->agreed_index = 0;
     r->dispute_index = 0;
     r->disputed_until_us = 0;
     for (unsigned i = 0; i < r->n_peers; i++) {
-        r->peers[i].report_next = 0;
-        r->peers[i].differs = false;
-        for (unsigned k = 0; k < REPLICA_REPORTS_KEPT; k++) {
-            r->peers[i].reports[k] = (struct digest_point){0};
-        }
+        replica_digest_forget_peer(&r->peers[i]);
     }
 }
 

@@ -75,7 +75,8 @@ struct replica_peer {
     uint64_t fresh_told; /* newest instant so answered, 0: none */
     struct digest_point reports[REPLICA_REPORTS_KEPT];
     unsigned report_next;
-    bool differs; /* the last report that could be judged differs from what a majority holds */
+    uint64_t judged; /* newest index at which its report was compared with what a majority holds ... */
+    bool differs;    /* ... and differs */
 };
 
 /* Why this node is in quarantine; index 0: it is not. See replica_digest.c. */
@@ -419,6 +420,7 @@ uint64_t replica_digest_at(const struct replica *r, uint64_t index, bool *known)
 void replica_digest_reported(struct replica *r, struct replica_peer *peer, uint64_t index, uint64_t digest);
 void replica_verdict_receive(struct replica *r, const struct message_verdict *verdict);
 void replica_digest_lead_begins(struct replica *r);
+void replica_digest_forget_peer(struct replica_peer *peer); /* it may be another life of it */
 /* The content was replaced by a peer's, that of (index, term). */
 void replica_digest_forget(struct replica *r, uint64_t index, uint64_t term);
 void replica_quarantine_tick(struct replica *r);

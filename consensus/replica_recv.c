@@ -443,6 +443,9 @@ bool replica_receive(struct replica *r, uint64_t from, uint64_t connection, cons
     if (r->dead || !r->started || peer == NULL || connection < peer->connection) {
         return true; /* dropped, as the network may */
     }
+    if (connection > peer->connection) {
+        replica_digest_forget_peer(peer);
+    }
     peer->connection = connection;
     r->frames_received++;
     switch (m.type) {
