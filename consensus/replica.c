@@ -478,7 +478,7 @@ static void rearm_timer(struct replica *r)
 /* What the leader waits for goes first: a large entry takes longer to apply than to store. */
 static void send_off(struct replica *r)
 {
-    if (r->applied == r->exposed || r->apply_reading) {
+    if (r->applied == r->exposed || r->apply_reading || r->rebuild.stopped) {
         return;
     }
     wal_flush(r->wal);
