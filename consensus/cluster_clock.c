@@ -16,12 +16,16 @@ void cluster_clock_recovered(struct cluster_clock *clock, uint64_t ms, uint64_t 
 
 void cluster_clock_saw(struct cluster_clock *clock, uint64_t ms, uint64_t now_us)
 {
-    if (ms * 1000 < clock->base_time_us) {
-        return; /* an older entry sent again, or a replaced tail: the clock keeps the highest */
-    }
     clock->base_time_us = ms * 1000;
     clock->base_us = now_us;
     clock->base_is_live = true;
+}
+
+void cluster_clock_at_least(struct cluster_clock *clock, uint64_t ms, uint64_t now_us)
+{
+    if (ms * 1000 >= clock->base_time_us) {
+        cluster_clock_saw(clock, ms, now_us);
+    }
 }
 
 bool cluster_clock_is_set(const struct cluster_clock *clock)

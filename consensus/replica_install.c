@@ -130,7 +130,7 @@ static bool take_over(struct replica *r, const struct snapshot_meta *meta, uint6
     for (unsigned i = 0; i < 2; i++) { /* it is the one before the newest too */
         replica_feature_note(r, meta->configuration_index, settings.feature_level);
     }
-    cluster_clock_saw(&r->clock, meta->cluster_time_ms, r->env->ops->now_us(r->env));
+    cluster_clock_at_least(&r->clock, meta->cluster_time_ms, r->env->ops->now_us(r->env));
     replica_refresh_servers(r);
     return true;
 }

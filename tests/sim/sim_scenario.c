@@ -649,6 +649,54 @@ static void clock_jump(struct sim_cluster *cluster)
     }
 }
 
+static bool leads(struct sim_cluster *cluster, void *node)
+{
+    (void)cluster;
+    return sim_node_leads(node);
+}
+
+static void start_again(struct sim_cluster *cluster, unsigned node, int64_t wall_off_ms)
+{
+    sim_node_crash(&cluster->nodes[node]);
+    cluster->nodes[node].clock.wall_off_ms = wall_off_ms;
+    sim_node_start(&cluster->nodes[node]);
+}
+
+/* After a restart, with wall clocks that are a minute ahead, a leader takes the time from them, but is cut off before
+ * it stamps anything. When it leads again, time goes on from what others have stamped meanwhile. */
+static void clock_unused(struct sim_cluster *cluster)
+{
+    sim_workload_stop(&cluster->workload);
+    sim_cluster_run(cluster, 5 * SECOND); /* all lifetimes end */
+    for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        start_again(cluster, i, 60000);
+    }
+    const unsigned old = leader_of(cluster);
+    struct sim_node *node = &cluster->nodes[old];
+    sim_cluster_run(cluster, 1 * SECOND);
+    require(cluster, replica_is_leader(node->replica), "the leader knows the time");
+    sim_cluster_isolate(cluster, old, true, true);
+    for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        if (i != old) {
+            start_again(cluster, i, 0);
+        }
+    }
+    node->clock.wall_off_ms = 0;
+    sim_cluster_run(cluster, 1 * SECOND); /* it leads no more */
+    sim_workload_start(&cluster->workload);
+    sim_cluster_run(cluster, 1 * SECOND);
+    sim_cluster_isolate(cluster, old, false, false);
+    sim_cluster_run(cluster, 1 * SECOND);
+    const uint64_t time_ms = store_time_ms(cluster->nodes[leader_of(cluster)].store);
+    const uint64_t from_us = cluster->world.now_us;
+    sim_node_transfer(&cluster->nodes[leader_of(cluster)], node->id);
+    sim_cluster_expect(cluster, leads, node, 2 * SECOND, "liveness", "the old leader leads again");
+    expect_write(cluster, 2 * SECOND, "writes go on after that");
+    const uint64_t real_ms = (cluster->world.now_us - from_us) / 1000;
+    require(cluster, store_time_ms(node->store) <= time_ms + real_ms + real_ms / 20 + 5,
+            "time steps when a leader returns that had stamped nothing");
+}
+
 static void stalled_leader(struct sim_cluster *cluster)
 {
     for (unsigned round = 0; round < 5 && !cluster->world.violated; round++) {
@@ -744,6 +792,8 @@ const struct sim_scenario sim_scenarios[] = {
     {"log-flip", "a bit flips in an entry far back in the log: the node does not start", 3, log_flip},
     {"bit-flips", "a flipped bit in durable data: refuse, but never serve wrong data", 3, bit_flips},
     {"clock-jump", "wall clocks of leaders jump by hours: no key expires early", 3, clock_jump},
+    {"clock-unused", "a leader that took the time from wall clocks, but stamped nothing, leads again: no step", 3,
+     clock_unused},
     {"stalled-leader", "the leader's process is stalled, then goes on", 3, stalled_leader},
     {"chaos", "frames are lost, doubled and reordered", 3, chaos},
     {"late-frames", "frames of old connections arrive after those of newer ones", 3, late_frames},

@@ -79,7 +79,7 @@ START_TEST(it_never_goes_back)
     uint64_t samples[] = {1000, 1000, 1000};
 
     ck_assert_uint_eq(cluster_clock_next(&clock, INSTANT_US + SECOND_US, samples, 3, 3), START_MS);
-    cluster_clock_saw(&clock, START_MS - 5000, INSTANT_US + 2 * SECOND_US); /* an old entry sent again */
+    cluster_clock_at_least(&clock, START_MS - 5000, INSTANT_US + 2 * SECOND_US); /* older content taken over */
     ck_assert_uint_eq(cluster_clock_next(&clock, INSTANT_US + SECOND_US, samples, 0, 3), START_MS);
 }
 END_TEST
@@ -114,6 +114,16 @@ START_TEST(an_entry_from_a_leader_ahead_is_taken_over)
 }
 END_TEST
 
+START_TEST(it_goes_on_from_the_logs_newest_entry)
+{
+    struct cluster_clock clock = clock_that_runs();
+    uint64_t sample = START_MS + SECOND_US / 1000;
+
+    cluster_clock_saw(&clock, START_MS - 5000, INSTANT_US + SECOND_US); /* what it stamped itself was replaced */
+    ck_assert_uint_eq(cluster_clock_next(&clock, INSTANT_US + 2 * SECOND_US, &sample, 1, 1), START_MS - 5000 + 1020);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("cluster_clock");
@@ -124,6 +134,7 @@ int main(void)
     tcase_add_test(tcase, a_recovered_clock_may_step_to_the_median);
     tcase_add_test(tcase, a_running_clock_gains_no_more_than_rho_and_slew);
     tcase_add_test(tcase, it_never_goes_back);
+    tcase_add_test(tcase, it_goes_on_from_the_logs_newest_entry);
     tcase_add_test(tcase, without_a_majority_it_follows_elapsed_time);
     tcase_add_test(tcase, frequent_calls_lose_nothing);
     tcase_add_test(tcase, an_entry_from_a_leader_ahead_is_taken_over);
