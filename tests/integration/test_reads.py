@@ -185,10 +185,17 @@ def leader_asleep_for_ten_seconds_reads_nothing_old():
 
 
 @test
+def leader_asleep_without_grants_reads_nothing_old():
+    """The same without grants: the leader alone reads by itself, followers ask it."""
+    with Cluster(3, flags=["--read-grants", "leader"]) as cluster:
+        return sleeping_leader(cluster, 10)
+
+
+@test
 def leader_asleep_without_leases_reads_nothing_old():
-    """The same for 2 s with leases off: reads by ReadIndex."""
+    """The same with leases off: reads by ReadIndex."""
     with Cluster(3, flags=["--leases", "no"]) as cluster:
-        return sleeping_leader(cluster, 2)
+        return sleeping_leader(cluster, 10)
 
 
 @test
@@ -207,7 +214,7 @@ def stopped_follower_holds_writes_up_once(options):
         for _ in range(TRIES):
             stall, again, rate = undisturbed(cluster, lambda: stop_a_follower(cluster, grant))
             notes.append("stall %.0f ms, then %.0f ms, throughput %.0f %%" % (1000 * stall, 1000 * again, 100 * rate))
-            good = [n + ok for n, ok in zip(good, (stall <= grant * 1.02 + 0.15, again <= grant / 2, rate >= 0.5))]
+            good = [n + ok for n, ok in zip(good, (stall <= grant * 1.02 + 0.15, again <= grant / 2, rate >= 0.8))]
             if min(good) >= wanted:
                 return "; ".join(notes)
     raise AssertionError("stall, second stall and throughput were within bounds in %s of %d rounds: %s" % (
