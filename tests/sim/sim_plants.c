@@ -15,7 +15,7 @@ int lockstep_plant = PLANT_NONE;
 int store_plant = STORE_PLANT_NONE;
 
 const struct sim_plant sim_plants[] = {
-    {"ack-before-sync", PLANT_ACK_BEFORE_SYNC, "entries count as persisted before the disk says so", "torn-tail"},
+    {"ack-before-sync", PLANT_ACK_BEFORE_SYNC, "entries count as persisted before the disk says so", "power-cut"},
     {"skip-barrier", PLANT_SKIP_BARRIER, "a new leader reads before an entry of its term is applied", "torn-tail"},
     {"vote-twice", PLANT_VOTE_TWICE, "the vote is forgotten at a restart", "double-vote"},
     {"apply-twice", PLANT_APPLY_TWICE, "an entry is applied again", "quiet"},

@@ -131,6 +131,35 @@ static void torn_tail(struct sim_cluster *cluster)
     require(cluster, torn_writes(cluster) > 3, "writes must have been in flight at crashes");
 }
 
+static void set_latency(struct sim_cluster *cluster, uint64_t latency_us)
+{
+    for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        cluster->nodes[i].disk.latency_us = latency_us;
+    }
+}
+
+/* The power goes everywhere while every disk still has its hands full with one write: what has been acknowledged since
+ * that began must have been on a majority's disks all the same. */
+static void power_cut(struct sim_cluster *cluster)
+{
+    const uint64_t usual_us = cluster->nodes[0].disk.latency_us;
+
+    for (unsigned round = 0; round < 4 && !cluster->world.violated; round++) {
+        leader_of(cluster);
+        expect_write(cluster, 6 * SECOND, "writes go on before the power goes");
+        set_latency(cluster, 250 * MS);
+        sim_cluster_run(cluster, 20 * MS);
+        expect_write(cluster, 6 * SECOND, "writes go on with slow disks");
+        sim_cluster_run(cluster, 100 * MS);
+        for (unsigned i = 0; i < cluster->n_nodes; i++) {
+            sim_node_crash(&cluster->nodes[i]);
+            sim_cluster_restart_later(cluster, i, 100 * MS);
+        }
+        set_latency(cluster, usual_us);
+        expect_write(cluster, 6 * SECOND, "writes go on after the power cut");
+    }
+}
+
 static void crash_inside(struct sim_cluster *cluster)
 {
     for (unsigned round = 1; round <= 24 && !cluster->world.violated; round++) {
@@ -752,6 +781,7 @@ const struct sim_scenario sim_scenarios[] = {
     {"all-crash", "all nodes crash at once under load", 3, all_crash},
     {"minority-crash", "the leader and another of five nodes crash", 5, minority_crash},
     {"single-node", "a node of its own crashes under load", 1, all_crash},
+    {"power-cut", "the power goes everywhere while all disks are busy with a write", 3, power_cut},
     {"torn-tail", "crashes in the middle of log writes leave torn blocks", 3, torn_tail},
     {"crash-inside", "crashes at the n-th call of an event: between vote and message, in recovery", 3, crash_inside},
     {"restart-storm", "random crashes and stops, faster than elections", 3, restart_storm},
