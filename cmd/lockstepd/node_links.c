@@ -193,9 +193,8 @@ static const char *judge_disk(struct node_links *l, uint64_t id, uint64_t incarn
     case KNOWN_NODES_OK:
         return NULL;
     case KNOWN_NODES_OTHER:
-        return "its data directory is not the one it had: a node that lost its data is removed, and joins under a "
-               "fresh "
-               "id with an empty directory";
+        return "its data directory is not the one it had: a node that lost its data is removed, and joins "
+               "under a fresh id with an empty directory";
     case KNOWN_NODES_NO_MEMORY:
         return "this node has met too many others";
     case KNOWN_NODES_IO:
