@@ -182,7 +182,6 @@ static enum store_status add_to_open(struct executor *ex, const struct exec_inpu
             const size_t bytes = store_batch_bytes(&ex->open->commands) - before + COMMAND_OVERHEAD;
             ex->open->bytes += bytes;
             ex->queue_bytes += bytes;
-            ex->congested = ex->congested || executor_congested(ex); /* sessions may pause: they must be relieved */
             return STORE_OK;
         }
         if (status != STORE_FULL) {

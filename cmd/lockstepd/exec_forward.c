@@ -6,8 +6,10 @@
  * session's replies come in order: if one is for a later request, those before it are lost and end first.
  *
  * Leader: each session of another node has a proxy session here as long as it has unfinished requests, so that its
- * order is kept as for a local one; replies are rendered straight into the frame that goes back. If the link's queue
- * has no room for them they are dropped, and a RESET tells the origin so.
+ * order is kept as for a local one; replies are rendered straight into the frame that goes back (exec_replies.c). While
+ * the link has enough to do, or the client does not take what it was given (its node says STOP, and GO), reads wait
+ * here, not their replies. Those of writes can't wait; if there are too many they are dropped, and a RESET tells the
+ * origin so.
  *
  * Numbers and session ids start at a random point in each process, so that what was meant for an earlier run of a node
  * is never taken for this one's. */
@@ -15,26 +17,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmd/lockstepd/exec_replies.h"
 #include "cmd/lockstepd/executor_internal.h"
 #include "cmd/lockstepd/render.h"
 #include "net/resp.h"
 
-#define FORWARD_VERSION 1u
 /* Not executed, and never will be: the node that was meant does not lead any more. */
 #define FORWARD_NOT_HERE 1u
-/* A reply frame is sent early above this size. */
-#define FORWARD_FRAME_BYTES (1024u * 1024)
+/* A session with more than STOP bytes that its client does not take asks the leader to wait, until they are GO. */
+#define STOP_BYTES ((uint64_t)16 * 1024 * 1024)
+#define GO_BYTES ((uint64_t)4 * 1024 * 1024)
 /* A single reply must fit a frame between nodes. */
 #define FORWARD_REPLY_BYTES_MAX (72u * 1024 * 1024)
-
-enum forward_type { FORWARD_REQUEST = 1, FORWARD_REPLY, FORWARD_RESET };
-
-struct wire_head {
-    uint8_t channel, version, type, reserved;
-    uint32_t count;
-    uint64_t term; /* REQUEST: of the leader meant */
-};
-static_assert(sizeof(struct wire_head) == 16, "wire format");
 
 struct wire_request {
     uint64_t number, session;
@@ -63,31 +57,25 @@ struct outstanding {
 struct proxy {
     struct exec_session session;
     struct proxy *next; /* in its hash chain */
+    struct forward *forward;
     uint64_t peer, remote_id;
     unsigned requests;
+    bool stopped; /* by its own node */
 };
 
 struct proxy_request {
     struct exec_request request;
     struct forward *forward;
     struct proxy *proxy;
-    struct reply_buffer *out;
+    struct reply_queue *out;
     struct render render;
     uint64_t number;
     size_t item; /* where its reply begins in `out`, SIZE_MAX: not begun */
 };
 
-struct reply_buffer {
-    uint64_t peer;
-    struct resp_buffer bytes;
-    uint32_t count;
-    unsigned requests; /* unfinished ones that will write here */
-    bool lost;         /* replies were dropped, and the peer has not been told */
-};
-
 #define PROXY_CHAINS 1024u /* a power of two */
 /* Members, and as many that have left while their requests are unfinished. */
-#define REPLY_BUFFERS_MAX (2 * REPLICA_SERVERS_MAX)
+#define REPLY_QUEUES_MAX (2 * REPLICA_SERVERS_MAX)
 
 struct forward {
     struct executor *executor;
@@ -98,11 +86,12 @@ struct forward {
     struct resp_buffer out; /* collected this turn for out_peer in out_term */
     uint32_t out_count;
     uint64_t out_peer, out_term, out_first;
+    struct exec_session *stopped; /* those that said STOP */
     struct env_timer timer;
     bool timer_set;
     /* leader */
     struct proxy *chains[PROXY_CHAINS];
-    struct reply_buffer replies[REPLY_BUFFERS_MAX];
+    struct reply_queue replies[REPLY_QUEUES_MAX];
     unsigned n_replies;
     struct exec_view view;
 };
@@ -112,17 +101,6 @@ static uint64_t now_us(const struct forward *f)
     struct env *env = f->executor->config.env;
 
     return env->ops->now_us(env);
-}
-
-static bool send_frame(struct forward *f, uint64_t peer, enum forward_type type, uint64_t term, uint32_t count,
-                       const struct resp_buffer *items)
-{
-    struct env *env = f->executor->config.env;
-    struct wire_head head = {EXECUTOR_CHANNEL, FORWARD_VERSION, (uint8_t)type, 0, count, term};
-    const struct iovec pieces[2] = {{&head, sizeof head},
-                                    {items != NULL ? items->data : NULL, items != NULL ? items->len : 0}};
-
-    return env->ops->send(env, peer, pieces, items != NULL && items->len > 0 ? 2 : 1);
 }
 
 static void append_padded(struct resp_buffer *b, const void *data, size_t len)
@@ -181,12 +159,22 @@ static uint64_t outstanding_sent_end(const struct forward *f)
     return f->out_count > 0 ? f->out_first : f->first + f->count;
 }
 
-static void outstanding_end(struct forward *f, struct outstanding *o, const char *error)
+/* It has been answered, or is given up. */
+static struct exec_request *outstanding_take(struct forward *f, struct outstanding *o)
 {
     struct exec_request *request = o->request;
+
+    assert(f->executor->forwarded_bytes >= request->args->len);
+    f->executor->forwarded_bytes -= request->args->len;
+    o->request = NULL;
+    return request;
+}
+
+static void outstanding_end(struct forward *f, struct outstanding *o, const char *error)
+{
+    struct exec_request *request = outstanding_take(f, o);
     const bool read = request->command != NULL && (request->command->flags & STORE_WRITE) == 0;
 
-    o->request = NULL;
     exec_finish_error(f->executor, request, read ? EXEC_TRYAGAIN : error);
 }
 
@@ -213,6 +201,19 @@ static bool end_earlier(struct forward *f, const struct exec_request *request)
     return true;
 }
 
+/* A session that does not take replies, or has just got one, is not forgotten: there are more on their way. */
+static bool outstanding_expired(const struct forward *f, const struct outstanding *o, uint64_t until_us)
+{
+    const struct exec_session *s = o->request->session;
+    const uint64_t patience_us = (uint64_t)f->executor->config.forward_timeout_ms * 1000;
+
+    if (o->deadline_us > until_us) {
+        return false;
+    }
+    return until_us == UINT64_MAX || o->peer != replica_leader(f->executor->replica) ||
+           (!s->stopped && s->alive_us + patience_us <= until_us);
+}
+
 /* End those of `peer` (0: of any) whose deadline is at or before `until_us`, oldest first. */
 static void outstanding_fail(struct forward *f, uint64_t peer, uint64_t until_us)
 {
@@ -220,7 +221,7 @@ static void outstanding_fail(struct forward *f, uint64_t peer, uint64_t until_us
 
     for (uint64_t number = f->first; number != end; number++) {
         struct outstanding *o = outstanding_at(f, number);
-        if (o != NULL && o->request != NULL && (peer == 0 || o->peer == peer) && o->deadline_us <= until_us) {
+        if (o != NULL && o->request != NULL && (peer == 0 || o->peer == peer) && outstanding_expired(f, o, until_us)) {
             const bool first = end_earlier(f, o->request);
             assert(first);
             (void)first;
@@ -237,15 +238,15 @@ static void flush_requests(struct forward *f)
     if (f->out_count == 0) {
         return;
     }
-    const bool sent = !f->out.failed && send_frame(f, peer, FORWARD_REQUEST, f->out_term, f->out_count, &f->out);
+    const bool sent =
+        !f->out.failed && exec_send_frame(f->executor, peer, FORWARD_REQUEST, f->out_term, f->out_count, &f->out);
     const uint32_t count = f->out_count;
     f->out_count = 0;
     resp_buffer_clear(&f->out);
     for (uint32_t i = 0; i < count && !sent; i++) { /* nothing was given to the link: definitely not executed */
         struct outstanding *o = outstanding_at(f, f->out_first + i);
         if (o != NULL && o->request != NULL) {
-            struct exec_request *request = o->request;
-            o->request = NULL;
+            struct exec_request *request = outstanding_take(f, o);
             request->error = EXEC_TRYAGAIN; /* earlier ones of its session may have been sent, and end first */
             exec_route_again(f->executor, request);
         }
@@ -282,6 +283,7 @@ void forward_submit(struct forward *f, struct exec_request *request, const struc
         exec_refuse(f->executor, request, EXEC_NO_MEMORY);
         return;
     }
+    f->executor->forwarded_bytes += request->args->len;
     const struct wire_request item = {.number = request->number,
                                       .session = s->id,
                                       .len = request->args->len,
@@ -292,6 +294,79 @@ void forward_submit(struct forward *f, struct exec_request *request, const struc
     f->out_count++; /* its arguments are kept: it may come back not executed */
     f->executor->stats.forwarded_out++;
 }
+
+/* --- Origin: clients that don't take their replies ---------------------------------------------------------------- */
+
+static void stopped_unlink(struct forward *f, struct exec_session *s)
+{
+    *(s->stopped_prev == NULL ? &f->stopped : &s->stopped_prev->stopped_next) = s->stopped_next;
+    if (s->stopped_next != NULL) {
+        s->stopped_next->stopped_prev = s->stopped_prev;
+    }
+    s->stopped = false;
+}
+
+static void session_stop(struct forward *f, struct exec_session *s)
+{
+    if (s->stopped || s->detached || s->unfinished <= 1 || s->backlog == NULL || s->backlog(s) <= STOP_BYTES ||
+        !exec_send_frame(f->executor, s->route, FORWARD_STOP, s->id, 0, NULL)) {
+        return; /* the next reply is another chance */
+    }
+    s->stopped = true;
+    s->stopped_prev = NULL;
+    s->stopped_next = f->stopped;
+    if (f->stopped != NULL) {
+        f->stopped->stopped_prev = s;
+    }
+    f->stopped = s;
+}
+
+static void session_go(struct forward *f, struct exec_session *s)
+{
+    if (exec_send_frame(f->executor, s->route, FORWARD_GO, s->id, 0, NULL)) {
+        stopped_unlink(f, s);
+        s->alive_us = now_us(f);
+    }
+}
+
+static void stopped_look(struct forward *f)
+{
+    struct exec_session *next;
+
+    for (struct exec_session *s = f->stopped; s != NULL; s = next) {
+        next = s->stopped_next;
+        if (s->unfinished == 0) {
+            stopped_unlink(f, s); /* there is nothing at the leader any more */
+        } else if (s->backlog(s) <= GO_BYTES) {
+            session_go(f, s);
+        }
+    }
+}
+
+/* A link that broke, or is new, took all requests along. */
+static void stopped_forget(struct forward *f, uint64_t peer)
+{
+    struct exec_session *next;
+
+    for (struct exec_session *s = f->stopped; s != NULL; s = next) {
+        next = s->stopped_next;
+        if (s->route == peer) {
+            stopped_unlink(f, s);
+        }
+    }
+}
+
+void forward_session_ends(struct forward *f, struct exec_session *s)
+{
+    if (s->stopped) {
+        session_go(f, s);
+    }
+    if (s->stopped) { /* the link is full or gone */
+        stopped_unlink(f, s);
+    }
+}
+
+/* --- Origin: replies ---------------------------------------------------------------------------------------------- */
 
 /* False: it is for what was not sent, or overtakes what it can't overtake. */
 static bool take_reply(struct forward *f, uint64_t from, const struct wire_reply *item, const uint8_t *bytes)
@@ -307,7 +382,7 @@ static bool take_reply(struct forward *f, uint64_t from, const struct wire_reply
         return false;
     }
     if ((item->flags & FORWARD_NOT_HERE) != 0) {
-        o->request = NULL;
+        (void)outstanding_take(f, o);
         exec_declined(ex, request->session->route, request->session->route_term);
         exec_route_again(ex, request);
         return true;
@@ -315,10 +390,13 @@ static bool take_reply(struct forward *f, uint64_t from, const struct wire_reply
     if (!end_earlier(f, request)) {
         return false;
     }
-    outstanding_at(f, item->number)->request = NULL; /* the ring may have moved */
-    exec_session_saw(request->session, item->revision);
-    if (!request->session->detached) {
+    (void)outstanding_take(f, outstanding_at(f, item->number)); /* the ring may have moved */
+    struct exec_session *s = request->session;
+    exec_session_saw(s, item->revision);
+    s->alive_us = now_us(f);
+    if (!s->detached) {
         request->raw(request, bytes, item->len);
+        session_stop(f, s);
     }
     exec_finish(ex, request);
     return true;
@@ -354,21 +432,61 @@ static struct proxy **proxy_chain(struct forward *f, uint64_t peer, uint64_t id)
     return &f->chains[(h >> 40) & (PROXY_CHAINS - 1)];
 }
 
-static struct proxy *proxy_get(struct forward *f, uint64_t peer, uint64_t id)
+static struct proxy *proxy_find(struct forward *f, uint64_t peer, uint64_t id)
 {
-    struct proxy **chain = proxy_chain(f, peer, id);
-    struct proxy *p = *chain;
+    struct proxy *p = *proxy_chain(f, peer, id);
 
     while (p != NULL && (p->peer != peer || p->remote_id != id)) {
         p = p->next;
     }
+    return p;
+}
+
+/* Full or not: what the link and the client can't take stays unread. */
+static uint64_t proxy_backlog(const struct exec_session *session)
+{
+    const struct proxy *p = (const struct proxy *)session;
+    const struct forward *f = p->forward;
+    bool full = p->stopped;
+
+    for (unsigned i = 0; i < f->n_replies && !full; i++) {
+        full = f->replies[i].peer == p->peer && reply_queue_full(&f->replies[i]);
+    }
+    return full ? UINT64_MAX : 0;
+}
+
+static void proxy_stop(struct forward *f, uint64_t peer, uint64_t id, bool stop)
+{
+    struct proxy *p = proxy_find(f, peer, id);
+
+    if (p != NULL) {
+        p->stopped = stop;
+    }
+}
+
+static void proxies_go(struct forward *f, uint64_t peer)
+{
+    for (unsigned i = 0; i < PROXY_CHAINS; i++) {
+        for (struct proxy *p = f->chains[i]; p != NULL; p = p->next) {
+            p->stopped = p->stopped && p->peer != peer;
+        }
+    }
+}
+
+static struct proxy *proxy_get(struct forward *f, uint64_t peer, uint64_t id)
+{
+    struct proxy **chain = proxy_chain(f, peer, id);
+    struct proxy *p = proxy_find(f, peer, id);
+
     if (p == NULL) {
         p = calloc(1, sizeof *p);
         if (p != NULL) {
             p->peer = peer;
             p->remote_id = id;
             exec_session_init(f->executor, &p->session);
+            p->forward = f;
             p->session.proxy = true;
+            p->session.backlog = proxy_backlog;
             p->next = *chain;
             *chain = p;
         }
@@ -388,39 +506,26 @@ static void proxy_drop(struct forward *f, struct proxy *p)
 }
 
 /* Ids are never used again, so one that nobody writes to may become another peer's. */
-static struct reply_buffer *reply_buffer_for(struct forward *f, uint64_t peer)
+static struct reply_queue *reply_queue_for(struct forward *f, uint64_t peer)
 {
-    struct reply_buffer *unused = NULL;
+    struct reply_queue *unused = NULL;
 
     for (unsigned i = 0; i < f->n_replies; i++) {
-        struct reply_buffer *out = &f->replies[i];
+        struct reply_queue *out = &f->replies[i];
         if (out->peer == peer) {
             return out;
         }
-        unused = out->requests == 0 && out->count == 0 ? out : unused;
+        unused = out->requests == 0 && out->count == 0 && !reply_queue_waits(out) ? out : unused;
     }
-    if (unused == NULL && f->n_replies < REPLY_BUFFERS_MAX) {
+    if (unused == NULL && f->n_replies < REPLY_QUEUES_MAX) {
         unused = &f->replies[f->n_replies++];
-        resp_buffer_init(&unused->bytes);
+        reply_queue_init(unused);
     }
     if (unused != NULL) {
+        reply_queue_drop(unused);
         unused->peer = peer;
-        unused->lost = false;
     }
     return unused;
-}
-
-static void flush_replies(struct forward *f, struct reply_buffer *out)
-{
-    if (out->lost) {
-        out->lost = !send_frame(f, out->peer, FORWARD_RESET, 0, 0, NULL);
-    }
-    if (out->count > 0) {
-        out->lost =
-            out->lost || out->bytes.failed || !send_frame(f, out->peer, FORWARD_REPLY, 0, out->count, &out->bytes);
-    }
-    out->count = 0;
-    resp_buffer_clear(&out->bytes);
 }
 
 static struct store_reply *proxy_begin(struct exec_request *request)
@@ -458,7 +563,7 @@ static void proxy_end(struct exec_request *request)
         resp_buffer_append(b, zeros, (8 - item.len % 8) % 8);
         q->out->count++;
         if (b->len > FORWARD_FRAME_BYTES) {
-            flush_replies(f, q->out);
+            reply_queue_flush(f->executor, q->out);
         }
     }
     q->out->requests--;
@@ -486,7 +591,7 @@ static bool receive_request(struct forward *f, uint64_t from, const struct wire_
         }
     }
     struct proxy *p = proxy_get(f, from, item->session);
-    struct reply_buffer *out = reply_buffer_for(f, from);
+    struct reply_queue *out = reply_queue_for(f, from);
     struct proxy_request *q = calloc(1, sizeof *q);
     if (p == NULL || out == NULL || q == NULL) {
         if (p != NULL && p->requests == 0) {
@@ -554,7 +659,12 @@ bool forward_receive(struct forward *f, uint64_t from, const void *frame, size_t
         return receive_replies(f, from, at, len, head.count);
     case FORWARD_RESET:
         outstanding_fail(f, from, UINT64_MAX);
+        proxies_go(f, from); /* its sessions have given up, if it was a link that broke */
         return true;
+    case FORWARD_STOP:
+    case FORWARD_GO:
+        proxy_stop(f, from, head.term, head.type == FORWARD_STOP);
+        return len == 0;
     default:
         return false;
     }
@@ -587,11 +697,22 @@ void forward_turn_end(struct forward *f)
 {
     flush_requests(f);
     for (unsigned i = 0; i < f->n_replies; i++) {
-        if (f->replies[i].count > 0 || f->replies[i].lost) {
-            flush_replies(f, &f->replies[i]);
-        }
+        reply_queue_flush(f->executor, &f->replies[i]);
+    }
+    if (f->stopped != NULL) {
+        stopped_look(f);
     }
     arm_timer(f);
+}
+
+bool forward_waits(const struct forward *f)
+{
+    bool waits = f->stopped != NULL;
+
+    for (unsigned i = 0; i < f->n_replies; i++) {
+        waits = waits || reply_queue_waits(&f->replies[i]);
+    }
+    return waits;
 }
 
 /* A new leader is known: the old one's replies may still come, but not for longer than an election took. */
@@ -611,11 +732,14 @@ void forward_changed(struct forward *f)
 void forward_peer_state(struct forward *f, uint64_t peer, bool connected)
 {
     for (unsigned i = 0; i < f->n_replies; i++) {
-        f->replies[i].lost =
-            f->replies[i].lost && f->replies[i].peer != peer; /* the next connection begins with RESET */
+        if (f->replies[i].peer == peer) {
+            reply_queue_drop(&f->replies[i]); /* the next connection begins with RESET */
+        }
     }
+    proxies_go(f, peer);
+    stopped_forget(f, peer);
     if (connected) {
-        (void)send_frame(f, peer, FORWARD_RESET, 0, 0, NULL);
+        (void)exec_send_frame(f->executor, peer, FORWARD_RESET, 0, 0, NULL);
         return;
     }
     if (f->out_count > 0 && f->out_peer == peer) {
@@ -662,7 +786,7 @@ void forward_free(struct forward *f)
         }
     }
     for (unsigned i = 0; i < f->n_replies; i++) {
-        resp_buffer_fini(&f->replies[i].bytes);
+        reply_queue_fini(&f->replies[i]);
     }
     resp_buffer_fini(&f->out);
     exec_view_fini(&f->view);

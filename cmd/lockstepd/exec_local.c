@@ -239,11 +239,14 @@ void exec_local_turn_end(struct executor *ex)
     const bool refused = ex->local.first != NULL && replica_reads_refused(ex->replica);
     struct exec_request *request = ex->local.first;
 
+    ex->local_deferred = false;
     while (request != NULL) {
         struct exec_request *next = request->next;
         if (refused) {
             exec_list_remove(&ex->local, request);
             give_up(ex, request);
+        } else if (request->number <= applied && exec_session_is_full(request->session)) {
+            ex->local_deferred = true; /* so are the session's next ones: it gets no room meanwhile */
         } else if (request->number <= applied) {
             exec_list_remove(&ex->local, request);
             answer(ex, request);

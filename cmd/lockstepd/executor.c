@@ -404,7 +404,7 @@ void exec_session_init(struct executor *ex, struct exec_session *s)
 
 void exec_session_detach(struct executor *ex, struct exec_session *s)
 {
-    (void)ex;
+    forward_session_ends(ex->forward, s);
     s->detached = true;
     for (struct exec_request *q = s->held; q != NULL; q = q->next) { /* never executed, nobody waits */
         q->error = q->error != NULL ? q->error : EXEC_TRYAGAIN;
@@ -430,9 +430,18 @@ uint64_t exec_session_revision(const struct executor *ex, const struct exec_sess
     return s->revision;
 }
 
-bool executor_congested(const struct executor *ex)
+bool exec_session_is_full(const struct exec_session *s)
 {
-    return ex->queue_bytes > ex->config.queue_bytes_max / 2;
+    return s->backlog != NULL && !s->detached && s->backlog(s) > EXEC_BACKLOG_BYTES;
+}
+
+bool executor_congested(struct executor *ex)
+{
+    const bool congested = ex->queue_bytes > ex->config.queue_bytes_max / 2 ||
+                           ex->forwarded_bytes > ex->config.queue_bytes_max / EXEC_FORWARD_SHARE;
+
+    ex->congested = ex->congested || congested; /* also if it is over before the turn ends: somebody waits */
+    return congested;
 }
 
 /* --- The node's calls --------------------------------------------------------------------------------------------- */
@@ -442,6 +451,23 @@ static void tick_timer_cb(struct env_timer *timer)
     struct executor *ex = timer->data;
 
     ex->tick_deadline_ms = 0; /* exec_tick looks again at the end of this turn */
+}
+
+static void poll_timer_cb(struct env_timer *timer)
+{
+    ((struct executor *)timer->data)->poll_armed = false; /* looked for at the end of this turn */
+}
+
+/* Sockets and links say nothing when they have room again. */
+static void poll_on(struct executor *ex)
+{
+    if (ex->poll_armed || ex->stopping ||
+        (ex->deferred == NULL && !ex->local_deferred && !forward_waits(ex->forward))) {
+        return;
+    }
+    ex->poll_armed = true;
+    ex->config.env->ops->timer_set(ex->config.env, &ex->poll_timer,
+                                   ex->config.env->ops->now_us(ex->config.env) + EXEC_POLL_US);
 }
 
 struct executor *executor_new(const struct executor_config *config)
@@ -457,6 +483,8 @@ struct executor *executor_new(const struct executor_config *config)
     ex->tick_timer.cb = tick_timer_cb;
     ex->gather_timer.data = ex;
     ex->gather_timer.cb = exec_gather_timer_cb;
+    ex->poll_timer.data = ex;
+    ex->poll_timer.cb = poll_timer_cb;
     ex->leaderless_us = config->env->ops->now_us(config->env);
     ex->forward = forward_new(ex);
     if (ex->forward == NULL) {
@@ -468,8 +496,13 @@ struct executor *executor_new(const struct executor_config *config)
     if (config->env->ops->timer_init(config->env, &ex->gather_timer) != ENV_OK) {
         goto err_after_tick;
     }
+    if (config->env->ops->timer_init(config->env, &ex->poll_timer) != ENV_OK) {
+        goto err_after_gather;
+    }
     return ex;
 
+err_after_gather:
+    config->env->ops->timer_fini(config->env, &ex->gather_timer);
 err_after_tick:
     config->env->ops->timer_fini(config->env, &ex->tick_timer);
 err_after_forward:
@@ -514,6 +547,7 @@ void executor_free(struct executor *ex)
     }
     ex->config.env->ops->timer_fini(ex->config.env, &ex->tick_timer);
     ex->config.env->ops->timer_fini(ex->config.env, &ex->gather_timer);
+    ex->config.env->ops->timer_fini(ex->config.env, &ex->poll_timer);
     forward_free(ex->forward);
     exec_view_fini(&ex->view);
     exec_view_fini(&ex->submit_view);
@@ -536,6 +570,7 @@ void executor_changed(struct executor *ex)
 void executor_turn_end(struct executor *ex)
 {
     settle(ex);
+    exec_reads_deferred(ex);
     exec_local_turn_end(ex);
     exec_reads_turn_end(ex);
     exec_tick(ex);
@@ -546,16 +581,17 @@ void executor_turn_end(struct executor *ex)
         exec_propose(ex);
     }
     forward_turn_end(ex->forward);
-    if (ex->congested && ex->queue_bytes < ex->config.queue_bytes_max / 4) {
+    if (ex->congested && ex->queue_bytes < ex->config.queue_bytes_max / 4 &&
+        ex->forwarded_bytes < ex->config.queue_bytes_max / EXEC_FORWARD_SHARE / 2) {
         ex->congested = false;
         ex->config.relieved(ex->config.ctx);
     }
-    ex->congested = ex->congested || executor_congested(ex);
 }
 
 void executor_flush(struct executor *ex)
 {
     forward_turn_end(ex->forward);
+    poll_on(ex);
 }
 
 void executor_stop(struct executor *ex)

@@ -40,7 +40,20 @@ struct exec_session {
     uint64_t submitted;    /* requests so far */
     uint64_t ended;        /* of these; in order, so the next to end is the one after them */
     bool proxy;            /* of a session on another node */
+    uint64_t alive_us;     /* when its last forwarded reply came, or it went on to take them */
+    struct exec_session *deferred_prev, *deferred_next; /* sessions with confirmed reads that wait for `backlog` */
+    bool on_deferred_list;
+    struct exec_session *stopped_prev, *stopped_next; /* sessions whose forwarded reads wait for `backlog` */
+    bool stopped;
+    /* public */
+    /* Bytes of replies that its owner could not pass on yet: while they are more than EXEC_BACKLOG_BYTES, reads wait
+     * with their replies. Set after exec_session_init; NULL: none ever. */
+    uint64_t (*backlog)(const struct exec_session *session);
 };
+
+/* What a session's owner holds of replies that its client does not take, before reads wait. The replies of writes, and
+ * of reads between writes that are under way, can't wait: they come on top. */
+#define EXEC_BACKLOG_BYTES ((uint64_t)1024 * 1024)
 
 /* One command or transaction, embedded by its owner, who keeps it until `end`. */
 struct exec_request {
@@ -95,7 +108,7 @@ void executor_submit_transaction(struct executor *executor, struct exec_session 
                                  const struct store_watch *watches, unsigned n_watches,
                                  const struct store_queued *commands, unsigned n_commands);
 /* Too much is waiting: stop handing in requests until `relieved` (executor_config) is called. */
-bool executor_congested(const struct executor *executor);
+bool executor_congested(struct executor *executor);
 
 /* --- For node.c ----------------------------------------------------------------------------------------------------
  */
@@ -106,9 +119,16 @@ struct executor_config {
     uint64_t id;              /* of this node */
     uint32_t batch_bytes_max; /* target size of one entry */
     uint32_t entry_bytes_max; /* largest entry: a single big command */
-    uint64_t queue_bytes_max; /* batched and not yet proposed: congested above half of it, -TRYAGAIN above all of it */
+    /* Batched and not yet proposed: congested above half of it, -TRYAGAIN above all of it. Forwarded and not answered:
+     * congested above an eighth. */
+    uint64_t queue_bytes_max;
     uint32_t forward_timeout_ms; /* a forwarded request without an answer ends as -UNKNOWN after this */
     uint32_t election_timeout_ms;
+    /* Replies to another node that wait for its link, at most (one frame always may); 0: 256 MiB. Above it they are
+     * lost, and what that node has under way ends as unknown. */
+    uint64_t replies_bytes_max;
+    /* Bytes sent to a node that the network has not taken. NULL: it takes all at once. */
+    uint64_t (*link_bytes)(void *ctx, uint64_t peer);
     void (*relieved)(void *ctx);
     void *ctx;
 };

@@ -1,5 +1,5 @@
 /* Inside the executor: executor.c (sessions, routing), exec_batch.c (writes), exec_read.c (confirmed reads),
- * exec_forward.c (to and from other nodes). */
+ * exec_forward.c and exec_replies.c (to and from other nodes). */
 #ifndef LOCKSTEP_EXECUTOR_INTERNAL_H
 #define LOCKSTEP_EXECUTOR_INTERNAL_H
 
@@ -7,6 +7,8 @@
 #include "cmd/lockstepd/executor.h"
 #include "consensus/env.h"
 
+/* Nodes whose clients together fill the leader's queue: more than that share is not forwarded at a time. */
+#define EXEC_FORWARD_SHARE 8u
 /* Entries proposed and not yet applied, at most. */
 #define EXEC_ENTRIES_IN_FLIGHT 4u
 /* While one is on its way the next one fills (group commit), unless that takes longer than this: then it is the disk or
@@ -114,12 +116,17 @@ struct executor {
     bool stopping;
     struct read_group *collecting; /* reads of this turn */
     struct exec_list failing;
+    struct exec_session *deferred, *deferred_tail; /* sessions with confirmed reads that wait for their clients */
+    struct env_timer poll_timer;                   /* looks whether those, or links, have room */
+    bool poll_armed;
+    bool local_deferred;    /* a read in `local` waits for its client */
     struct exec_list local; /* reads waiting for this node's copy, oldest first */
     struct exec_pending pending;
     struct exec_session *held_first;     /* sessions with held requests */
     uint64_t held_bytes;                 /* arguments of held requests: at most queue_bytes_max */
     uint64_t leaderless_us;              /* since when no leader is known; 0: one is */
     uint64_t declined_id, declined_term; /* it says that it does not lead in this term any more */
+    uint64_t forwarded_bytes;            /* arguments of requests that other nodes have */
     uint64_t outstanding;
     bool draining;
     uint64_t next_session_id;
@@ -132,7 +139,12 @@ struct executor {
     struct executor_stats stats;
 };
 
+/* Look again so soon for room in what gives no sign when it has some. */
+#define EXEC_POLL_US 1000u
+
 /* executor.c */
+/* Does the session's client leave replies lying, so that more of them should wait? */
+bool exec_session_is_full(const struct exec_session *s);
 void exec_list_append(struct exec_list *list, struct exec_request *request);
 void exec_list_remove(struct exec_list *list, struct exec_request *request);
 /* Route one request: hold, execute here, forward, or fail. */
@@ -174,6 +186,8 @@ void exec_read(struct executor *ex, struct exec_request *request);
 void exec_reads_to_riders(struct executor *ex, struct exec_session *s, struct exec_batch *batch);
 void exec_read_now(struct executor *ex, struct exec_request *request);
 void exec_reads_turn_end(struct executor *ex);
+/* Answer what was confirmed and waited for room with its client. */
+void exec_reads_deferred(struct executor *ex);
 /* No turn ends any more, and the replica is closed: those that wait for that are not executed. */
 void exec_reads_stop(struct executor *ex);
 
@@ -194,5 +208,9 @@ void forward_changed(struct forward *f);
 bool forward_receive(struct forward *f, uint64_t from, const void *frame, size_t len);
 void forward_peer_state(struct forward *f, uint64_t peer, bool connected);
 void forward_stop(struct forward *f);
+/* Something waits for a link or a client: call forward_turn_end again soon. */
+bool forward_waits(const struct forward *f);
+/* The session's owner is gone. */
+void forward_session_ends(struct forward *f, struct exec_session *session);
 
 #endif

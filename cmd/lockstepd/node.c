@@ -137,6 +137,13 @@ static void servers_changed_cb(void *ctx)
     ((struct node *)ctx)->servers_changed = true;
 }
 
+static uint64_t link_bytes_cb(void *ctx, uint64_t peer)
+{
+    struct node *node = ctx;
+
+    return node->links != NULL ? node_links_bytes(node->links, peer) : 0;
+}
+
 static void relieved_cb(void *ctx)
 {
     struct node *node = ctx;
@@ -320,6 +327,8 @@ static int open_executor(struct node *node)
                                        .forward_timeout_ms =
                                            c->election_timeout_ms * 10 > 2000 ? c->election_timeout_ms * 10 : 2000,
                                        .election_timeout_ms = c->election_timeout_ms,
+                                       .replies_bytes_max = c->client_output_bytes,
+                                       .link_bytes = link_bytes_cb,
                                        .relieved = relieved_cb,
                                        .ctx = node};
     struct executor_config with_store = ec;

@@ -453,6 +453,11 @@ bool node_links_send(struct node_links *l, uint64_t peer, const struct iovec *pi
     return l->peers != NULL && peers_send(l->peers, peer, pieces, n); /* NULL: closing, and the log still writes */
 }
 
+uint64_t node_links_bytes(const struct node_links *l, uint64_t peer)
+{
+    return l->peers != NULL ? peers_queue_bytes(l->peers, peer) : 0;
+}
+
 void node_links_flush(struct node_links *l)
 {
     if (l->peers != NULL) {

@@ -29,6 +29,8 @@ struct node_links *node_links_new(const struct node_links_config *config, const 
  * links accordingly. */
 void node_links_update(struct node_links *links, bool changed);
 bool node_links_send(struct node_links *links, uint64_t peer, const struct iovec *pieces, unsigned n);
+/* Bytes sent to this node that the network has not taken. */
+uint64_t node_links_bytes(const struct node_links *links, uint64_t peer);
 /* Send what is queued now, instead of later in this phase of the loop. */
 void node_links_flush(struct node_links *links);
 /* `closed` is called when nothing is left on the loop; then free. */

@@ -487,6 +487,13 @@ static bool session_request(void *data, struct conn *conn, const struct iovec *a
 
 /* --- Life --- */
 
+static uint64_t session_backlog(const struct exec_session *exec)
+{
+    const struct session *s = (const struct session *)exec;
+
+    return s->conn != NULL ? conn_output_bytes(s->conn) : 0;
+}
+
 static void *session_accepted(void *ctx, struct conn *conn)
 {
     struct sessions *owner = ctx;
@@ -499,6 +506,7 @@ static void *session_accepted(void *ctx, struct conn *conn)
     s->proto = 2;
     s->last_ms = uv_now(owner->loop);
     exec_session_init(owner->executor, &s->exec);
+    s->exec.backlog = session_backlog;
     readmode_set(s, &owner->config->read_mode_parsed);
     s->prev = owner->newest;
     if (s->prev != NULL) {

@@ -19,7 +19,7 @@
 #define ITEM_BYTES 24u /* of a request as of a reply, before what it carries */
 #define CHANNEL 2u     /* pinned: frames are understood by other versions */
 
-enum { TYPE_REQUEST = 1, TYPE_REPLY, TYPE_RESET };
+enum { TYPE_REQUEST = 1, TYPE_REPLY, TYPE_RESET, TYPE_STOP, TYPE_GO };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -49,6 +49,7 @@ static struct {
     unsigned n_requests;
     bool submitting;
     bool link_up[2]; /* to nodes 2 and 3 */
+    uint64_t link_bytes, backlog;
     bool number_known;
     uint64_t first_number;
 } run;
@@ -112,7 +113,7 @@ static bool sent_cb(void *ctx, uint64_t peer, const struct iovec *pieces, unsign
         return false;
     const uint8_t *head = pieces[0].iov_base;
     check(head[0] == CHANNEL && head[1] == 1);
-    check(head[2] >= TYPE_REQUEST && head[2] <= TYPE_RESET);
+    check(head[2] >= TYPE_REQUEST && head[2] <= TYPE_GO);
     sent_items_check(n == 2 ? pieces[1].iov_base : head, n == 2 ? pieces[1].iov_len : 0, head[2], load32(head + 4));
     return true;
 }
@@ -145,6 +146,19 @@ static void end_cb(struct exec_request *request)
 static void relieved_cb(void *ctx)
 {
     (void)ctx;
+}
+
+static uint64_t link_bytes_cb(void *ctx, uint64_t peer)
+{
+    (void)ctx;
+    (void)peer;
+    return run.link_bytes;
+}
+
+static uint64_t backlog_cb(const struct exec_session *session)
+{
+    check(!session->detached);
+    return run.backlog;
 }
 
 static void submit(unsigned session, uint8_t what)
@@ -254,10 +268,14 @@ static void weather(uint8_t what)
         exec_session_detach(run.executor, &run.sessions[what >> 2 & (SESSIONS - 1)]);
         break;
     default:
-        if ((what & 0xfc) == 0xfc)
+        if ((what & 0xfc) == 0xfc) {
             executor_drain(run.executor);
-        else if (fake.n_reads > 0)
+        } else if ((what & 0x80) != 0) {
+            run.link_bytes = (what & 0x40) != 0 ? 64u << 20 : 0;
+            run.backlog = (what & 0x20) != 0 ? 64u << 20 : 0;
+        } else if (fake.n_reads > 0) {
             fake_confirm(REPLICA_OK);
+        }
         break;
     }
 }
@@ -316,17 +334,21 @@ static void start(void)
                                            .queue_bytes_max = 1 << 16,
                                            .forward_timeout_ms = 2000,
                                            .election_timeout_ms = TIMEOUT_MS,
+                                           .replies_bytes_max = 4096,
+                                           .link_bytes = link_bytes_cb,
                                            .relieved = relieved_cb};
     run.executor = executor_new(&config);
     check(run.store != NULL && run.executor != NULL);
     executor_attach(run.executor, (struct replica *)(uintptr_t)1);
-    for (unsigned i = 0; i < SESSIONS; i++)
+    for (unsigned i = 0; i < SESSIONS; i++) {
         exec_session_init(run.executor, &run.sessions[i]);
+        run.sessions[i].backlog = backlog_cb;
+    }
 }
 
 static void finish(void)
 {
-    executor_stop(run.executor);
+    executor_stop(run.executor); /* whatever still waits for room */
     lead(0);
     executor_free(run.executor);
     for (unsigned i = 0; i < run.n_requests; i++) {

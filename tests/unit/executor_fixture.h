@@ -24,10 +24,12 @@ static struct mem_env *mem;
 static struct store *store;
 static struct executor *ex;
 static bool link_up;
+static uint64_t link_bytes; /* that the network has not taken */
+static unsigned n_relieved;
 static struct {
     uint64_t peer;
     uint8_t bytes[FRAME_BYTES_MAX];
-    size_t len;
+    size_t len; /* of which FRAME_BYTES_MAX are kept */
 } frames[FRAMES_MAX];
 static unsigned n_frames;
 
@@ -41,8 +43,9 @@ static bool send_cb(void *ctx, uint64_t peer, const struct iovec *pieces, unsign
     frames[n_frames].peer = peer;
     frames[n_frames].len = 0;
     for (unsigned i = 0; i < n; i++) {
-        ck_assert_uint_le(frames[n_frames].len + pieces[i].iov_len, FRAME_BYTES_MAX);
-        memcpy(frames[n_frames].bytes + frames[n_frames].len, pieces[i].iov_base, pieces[i].iov_len);
+        const size_t kept = frames[n_frames].len < FRAME_BYTES_MAX ? frames[n_frames].len : FRAME_BYTES_MAX;
+        const size_t room = FRAME_BYTES_MAX - kept;
+        memcpy(frames[n_frames].bytes + kept, pieces[i].iov_base, pieces[i].iov_len < room ? pieces[i].iov_len : room);
         frames[n_frames].len += pieces[i].iov_len;
     }
     n_frames++;
@@ -52,6 +55,14 @@ static bool send_cb(void *ctx, uint64_t peer, const struct iovec *pieces, unsign
 static void relieved_cb(void *ctx)
 {
     (void)ctx;
+    n_relieved++;
+}
+
+static uint64_t link_bytes_cb(void *ctx, uint64_t peer)
+{
+    (void)ctx;
+    (void)peer;
+    return link_bytes;
 }
 
 /* --- Requests --- */
@@ -68,6 +79,13 @@ struct test_request {
 static struct test_request requests[REQUESTS_MAX];
 static unsigned n_requests, n_ended;
 static struct exec_session session;
+static uint64_t session_backlog; /* what its client has not taken */
+
+static uint64_t backlog_cb(const struct exec_session *s)
+{
+    (void)s;
+    return session_backlog;
+}
 
 static struct store_reply *begin_cb(struct exec_request *request)
 {
@@ -252,7 +270,10 @@ static void setup(void)
     n_frames = 0;
     n_requests = 0;
     n_ended = 0;
+    n_relieved = 0;
     link_up = true;
+    link_bytes = 0;
+    session_backlog = 0;
     mem_env_advance(mem, 1000000);
     const struct executor_config config = {.env = mem_env_env(mem),
                                            .store = store,
@@ -262,11 +283,14 @@ static void setup(void)
                                            .queue_bytes_max = 1 << 20,
                                            .forward_timeout_ms = 2000,
                                            .election_timeout_ms = TIMEOUT_MS,
+                                           .replies_bytes_max = 8u << 20,
+                                           .link_bytes = link_bytes_cb,
                                            .relieved = relieved_cb};
     ex = executor_new(&config);
     ck_assert_ptr_nonnull(ex);
     executor_attach(ex, (struct replica *)(uintptr_t)1);
     exec_session_init(ex, &session);
+    session.backlog = backlog_cb;
 }
 
 static void teardown(void)

@@ -258,6 +258,248 @@ START_TEST(dropped_replies_are_told)
 }
 END_TEST
 
+/* --- Room -------------------------------------------------------------------------------------------------------- */
+
+#define BIG_BYTES ((size_t)3 << 20)
+
+static void fill_key_a(void)
+{
+    const struct iovec set[] = {{"SET", 3}, {"a", 1}, {calloc(1, BIG_BYTES), BIG_BYTES}};
+    struct store_batch batch;
+    void *data;
+    size_t len;
+
+    ck_assert_ptr_nonnull(set[2].iov_base);
+    store_batch_init(&batch, 2 * BIG_BYTES);
+    ck_assert_int_eq(store_batch_add(&batch, set, 3), STORE_OK);
+    ck_assert_int_eq(store_batch_seal(&batch, 1, &data, &len), STORE_OK);
+    store_batch_fini(&batch);
+    store_apply(store, data, len, NULL);
+    free(data);
+    free(set[2].iov_base);
+}
+
+/* Turns go on until nothing is sent any more: numbers of replies that came, and whether with a RESET. */
+static unsigned replies_sent(bool *reset)
+{
+    unsigned replies = 0, before;
+
+    *reset = false;
+    do {
+        before = n_frames;
+        mem_env_advance(mem, 2000);
+        turn();
+        executor_flush(ex);
+    } while (n_frames > before);
+    for (unsigned i = 0; i < n_frames; i++) {
+        ck_assert(frames[i].bytes[2] == 2 || frames[i].bytes[2] == 3);
+        *reset = *reset || frames[i].bytes[2] == 3;
+        replies += frames[i].bytes[2] == 2 ? (unsigned)number_at(frames[i].bytes + 4, 4) : 0;
+    }
+    return replies;
+}
+
+START_TEST(reads_wait_while_the_link_has_enough_to_do)
+{
+    bool reset;
+
+    fill_key_a();
+    link_bytes = 4u << 20;
+    for (unsigned i = 0; i < 10; i++) { /* 30 MiB: far more than may wait */
+        forwarded(5, 100 + i, "GET a");
+    }
+    turn();
+    fake_confirm(REPLICA_OK);
+    ck_assert_uint_eq(replies_sent(&reset), 0);
+    ck_assert_uint_eq(executor_outstanding(ex), 8); /* two were answered: more than enough for the link */
+    link_bytes = 0;
+    ck_assert_uint_eq(replies_sent(&reset), 10);
+    ck_assert(!reset);
+    ck_assert_uint_eq(executor_outstanding(ex), 0);
+}
+END_TEST
+
+START_TEST(a_write_takes_the_waiting_reads_before_it_along)
+{
+    bool reset;
+
+    fill_key_a();
+    link_bytes = 4u << 20;
+    for (unsigned i = 0; i < 5; i++) {
+        forwarded(5, 100 + i, "STRLEN a"); /* nothing waits for these */
+        forwarded(5, 110 + i, "GET a");
+    }
+    turn();
+    fake_confirm(REPLICA_OK);
+    turn();
+    ck_assert_uint_eq(executor_outstanding(ex), 6);
+    forwarded(5, 120, "SET a short");
+    link_bytes = 0;
+    turn();
+    fake_commit(ex);
+    ck_assert_uint_eq(replies_sent(&reset), 11);
+    ck_assert_uint_eq(executor_outstanding(ex), 0);
+    ck_assert(!reset);
+}
+END_TEST
+
+/* 33 MiB, of which 8 may wait: the peer gets what was complete, and is then told. */
+START_TEST(replies_of_writes_beyond_the_bound_are_told_in_order)
+{
+    bool reset;
+
+    fill_key_a();
+    link_bytes = 4u << 20;
+    for (unsigned i = 0; i < 11; i++) {
+        forwarded(5, 100 + i, "GETEX a PERSIST");
+    }
+    turn();
+    fake_commit(ex);
+    executor_flush(ex);
+    ck_assert_uint_eq(n_frames, 0);
+    link_bytes = 0;
+    const unsigned replies = replies_sent(&reset);
+    ck_assert(reset);
+    ck_assert_uint_eq(replies, 2);
+    ck_assert_uint_eq(frames[n_frames - 1].bytes[2], 3);
+    forwarded(5, 111, "SET a 1");
+    turn();
+    fake_commit(ex);
+    ck_assert_uint_eq(replies_sent(&reset), 3);
+}
+END_TEST
+
+static void stop_or_go(uint64_t peer, uint64_t id, unsigned type)
+{
+    uint8_t bytes[16] = {EXECUTOR_CHANNEL, 1, (uint8_t)type};
+
+    memcpy(bytes + 8, &id, 8);
+    ck_assert(executor_receive(ex, peer, bytes, sizeof bytes));
+}
+
+START_TEST(a_session_that_said_stop_waits_until_it_says_go)
+{
+    bool reset;
+
+    forwarded(5, 100, "GET a");
+    stop_or_go(2, 8, 4); /* another session, of which nothing is here */
+    stop_or_go(2, 9, 4);
+    turn();
+    fake_confirm(REPLICA_OK);
+    ck_assert_uint_eq(replies_sent(&reset), 0);
+    stop_or_go(3, 9, 5); /* another node's */
+    ck_assert_uint_eq(replies_sent(&reset), 0);
+    stop_or_go(2, 9, 5);
+    ck_assert_uint_eq(replies_sent(&reset), 1);
+}
+END_TEST
+
+START_TEST(a_link_that_breaks_ends_a_stop)
+{
+    bool reset;
+
+    forwarded(5, 100, "GET a");
+    stop_or_go(2, 9, 4);
+    turn();
+    fake_confirm(REPLICA_OK);
+    ck_assert_uint_eq(replies_sent(&reset), 0);
+    stop_or_go(2, 0, 3); /* RESET: a new connection */
+    ck_assert_uint_eq(replies_sent(&reset), 1);
+}
+END_TEST
+
+START_TEST(a_waiting_read_outlives_leadership)
+{
+    bool reset;
+
+    forwarded(5, 100, "GET a");
+    stop_or_go(2, 9, 4);
+    turn();
+    fake_confirm(REPLICA_OK);
+    fake_lose_leadership(ex, 3, 6);
+    ck_assert_uint_eq(replies_sent(&reset), 0);
+    stop_or_go(2, 9, 5);
+    ck_assert_uint_eq(replies_sent(&reset), 1); /* it was confirmed when this node led */
+    ck_assert_uint_eq(reply_flags(0), 0);
+}
+END_TEST
+
+static void assert_flow(unsigned frame, unsigned type)
+{
+    ck_assert_uint_lt(frame, n_frames);
+    ck_assert_uint_eq(frames[frame].bytes[2], type);
+    ck_assert_uint_eq(number_at(frames[frame].bytes + 8, 8), session.id);
+    ck_assert_uint_eq(frames[frame].len, 16);
+}
+
+/* Its client does not read: the leader is asked to wait, and nothing expires meanwhile. */
+START_TEST(a_slow_client_stops_the_leader)
+{
+    set_leader(2, 6);
+    (void)submit("GET a");
+    (void)submit("GET a");
+    struct test_request *last = submit("GET a");
+    turn();
+    session_backlog = 1u << 20;
+    answer(0, 0, "+1\r\n", 0);
+    ck_assert_uint_eq(n_frames, 1);
+    session_backlog = 20u << 20;
+    answer(0, 1, "+1\r\n", 0);
+    assert_flow(1, 4);
+    for (unsigned i = 0; i < 100; i++) { /* ten times as long as a request waits for its answer */
+        mem_env_advance(mem, 200000);
+        turn();
+        executor_flush(ex);
+    }
+    ck_assert_uint_eq(n_frames, 2);
+    ck_assert_uint_eq(last->ended, 0);
+    session_backlog = 1u << 20;
+    mem_env_advance(mem, 2000);
+    turn();
+    assert_flow(2, 5);
+    answer(0, 2, "+1\r\n", 0);
+    assert_reply(last, "+1");
+}
+END_TEST
+
+START_TEST(a_slow_client_that_goes_lets_the_leader_go_on)
+{
+    set_leader(2, 6);
+    (void)submit("GET a");
+    (void)submit("GET a");
+    turn();
+    session_backlog = 20u << 20;
+    answer(0, 0, "+1\r\n", 0);
+    assert_flow(1, 4);
+    exec_session_detach(ex, &session);
+    assert_flow(2, 5);
+    answer(0, 1, "+1\r\n", 0);
+    ck_assert_uint_eq(executor_outstanding(ex), 0);
+}
+END_TEST
+
+START_TEST(what_is_forwarded_and_not_answered_congests)
+{
+    static char big[16 * 1024];
+
+    set_leader(2, 6);
+    ck_assert(!executor_congested(ex));
+    for (unsigned i = 0; i < 12; i++) {
+        char text[16];
+        const struct iovec set[] = {
+            {"SET", 3}, {text, (size_t)snprintf(text, sizeof text, "k%u", i)}, {big, sizeof big}};
+        executor_submit(ex, &session, &request_new()->request, store_command_find("SET", 3), set, 3);
+    }
+    ck_assert(executor_congested(ex));
+    turn();
+    ck_assert_uint_eq(n_relieved, 0);
+    executor_peer_state(ex, 2, false);
+    ck_assert(!executor_congested(ex));
+    turn();
+    ck_assert_uint_eq(n_relieved, 1);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("exec_forward");
@@ -276,6 +518,15 @@ int main(void)
     tcase_add_test(tcase, what_was_declined_ends_before_what_is_lost);
     tcase_add_test(tcase, a_reply_to_what_was_not_sent_is_malformed);
     tcase_add_test(tcase, dropped_replies_are_told);
+    tcase_add_test(tcase, reads_wait_while_the_link_has_enough_to_do);
+    tcase_add_test(tcase, a_write_takes_the_waiting_reads_before_it_along);
+    tcase_add_test(tcase, replies_of_writes_beyond_the_bound_are_told_in_order);
+    tcase_add_test(tcase, a_session_that_said_stop_waits_until_it_says_go);
+    tcase_add_test(tcase, a_link_that_breaks_ends_a_stop);
+    tcase_add_test(tcase, a_waiting_read_outlives_leadership);
+    tcase_add_test(tcase, a_slow_client_stops_the_leader);
+    tcase_add_test(tcase, a_slow_client_that_goes_lets_the_leader_go_on);
+    tcase_add_test(tcase, what_is_forwarded_and_not_answered_congests);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
