@@ -22,7 +22,7 @@ const char *artifact_name(enum artifact artifact)
     static const char *const names[] = {
         [ARTIFACT_NONE] = "nothing",        [ARTIFACT_UNKNOWN] = "unknown",   [ARTIFACT_DATADIR] = "data directory",
         [ARTIFACT_ARCHIVE] = "archive",     [ARTIFACT_SNAPSHOT] = "snapshot", [ARTIFACT_ENTRIES] = "entries",
-        [ARTIFACT_SEGMENT] = "log segment", [ARTIFACT_SLOTS] = "state",
+        [ARTIFACT_SEGMENT] = "log segment", [ARTIFACT_SLOTS] = "state",       [ARTIFACT_NODES] = "known nodes",
     };
     return names[artifact];
 }
@@ -56,7 +56,7 @@ static enum artifact by_name(const char *name)
             return prefixes[i].artifact;
         }
     }
-    return strcmp(name, "state") == 0 ? ARTIFACT_SLOTS : ARTIFACT_UNKNOWN;
+    return strcmp(name, "state") == 0 ? ARTIFACT_SLOTS : strcmp(name, "nodes") == 0 ? ARTIFACT_NODES : ARTIFACT_UNKNOWN;
 }
 
 enum artifact artifact_of(const char *path)

@@ -12,7 +12,8 @@ enum artifact {
     ARTIFACT_SNAPSHOT,
     ARTIFACT_ENTRIES, /* one file of an archive */
     ARTIFACT_SEGMENT,
-    ARTIFACT_SLOTS
+    ARTIFACT_SLOTS,
+    ARTIFACT_NODES /* which disks a node's peers had */
 };
 
 enum artifact artifact_of(const char *path);

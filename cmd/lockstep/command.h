@@ -5,9 +5,10 @@
 
 enum exit_code {
     EXIT_OK = 0,
-    EXIT_FAILED = 1, /* it could not be done: no connection, a node died, ... */
-    EXIT_USAGE = 2,  /* the command line is wrong */
-    EXIT_PARTLY = 3, /* done, but with error replies, or with nodes that are down */
+    EXIT_FAILED = 1,     /* it could not be done: no connection, a node died, ... */
+    EXIT_USAGE = 2,      /* the command line is wrong */
+    EXIT_PARTLY = 3,     /* done, but with error replies, or with nodes that are down */
+    EXIT_NOT_LOOKED = 4, /* nothing bad was found, but not all could be looked at */
 };
 
 int command_dev(int argc, char **argv);

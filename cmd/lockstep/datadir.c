@@ -1,5 +1,6 @@
 #include "cmd/lockstep/datadir.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,13 +59,14 @@ bool datadir_open(struct datadir *d, const char *path, char error[DATADIR_ERROR_
     memset(d, 0, sizeof *d);
     d->env = file_env_new(&config, why);
     if (d->env == NULL) {
+        d->in_use = errno == EBUSY;
         snprintf(error, DATADIR_ERROR_MAX, "%s", why);
         return false;
     }
     slots_look(d);
     if (d->env->ops->list(d->env, count_cb, d) != ENV_OK || snapshot_dir_open(d->env, &d->snapshots) != SNAPSHOT_OK) {
-        snprintf(error, DATADIR_ERROR_MAX, "%s: can't list it", path);
         datadir_close(d);
+        snprintf(error, DATADIR_ERROR_MAX, "can't list the directory %s", path);
         return false;
     }
     return true;

@@ -14,6 +14,7 @@
 struct datadir {
     /* public */
     struct env *env;
+    bool in_use; /* datadir_open failed because a node runs on it */
     enum slots_status slots_status;
     struct slots_state state; /* if slots_status is SLOTS_OK */
     char slots_error[DATADIR_ERROR_MAX];

@@ -412,6 +412,9 @@ static void path_print(struct dump *d, const char *path)
     case ARTIFACT_UNKNOWN:
         trouble(d, EXIT_FAILED, path, "it is no file or directory of Lockstep");
         break;
+    case ARTIFACT_NODES:
+        trouble(d, EXIT_FAILED, path, "it is text: read it as it is (`lockstep verify` checks it)");
+        break;
     case ARTIFACT_SLOTS:
         trouble(d, EXIT_FAILED, path, "give the data directory that it lies in");
         break;

@@ -462,6 +462,7 @@ static bool lock_take(struct file_env *env, char error[FILE_ENV_ERROR_MAX])
     snprintf(error, FILE_ENV_ERROR_MAX,
              "%s is in use by a running node (pid %s): stop that node first, or look at a copy of the directory",
              env->dir, pid);
+    errno = EBUSY;
     return false;
 }
 
@@ -508,7 +509,9 @@ struct env *file_env_new(const struct file_env_config *config, char error[FILE_E
     bool ok = config->file != NULL ? split(env, config->file) : (env->dir = strdup(config->dir)) != NULL;
     ok = ok && prepare(env, error);
     if (!ok) {
+        const int why = errno;
         file_env_free(&env->env);
+        errno = why;
         return NULL;
     }
     return &env->env;

@@ -26,7 +26,8 @@ struct file_env_config {
     void *ctx;
 };
 
-/* NULL: `error` says why and what to do. Freed by file_env_free. */
+/* NULL: `error` says why and what to do, and errno is EBUSY if it is locked by somebody else. Freed by file_env_free.
+ */
 struct env *file_env_new(const struct file_env_config *config, char error[FILE_ENV_ERROR_MAX]);
 /* Runs one waiting request or timer and calls back; sleeps if there are only timers of later. False: nothing waits. */
 bool file_env_turn(struct env *env);

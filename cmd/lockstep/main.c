@@ -42,7 +42,8 @@ static void usage(FILE *out)
           "  --help     show this\n"
           "  --version  show the version\n\n"
           "Every command explains itself: lockstep COMMAND --help\n\n"
-          "Exit codes: 0 done; 1 failed; 2 wrong command line; 3 done, but with error replies or nodes that are down.\n"
+          "Exit codes: 0 done; 1 failed; 2 wrong command line; 3 done, but with error replies or nodes that are down;\n"
+          "4 (verify) not all could be looked at. Each command's help is exact.\n"
           "A first try: lockstep dev --nodes 3   then, elsewhere: lockstep status; lockstep cli SET greeting hello\n",
           out);
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "cmd/lockstep/artifact.h"
 #include "cmd/lockstep/command.h"
@@ -31,10 +32,25 @@ static const char usage_text[] =
     "\n"
     "Results: ok; torn (a write was cut short by a crash, nothing that counted is lost); gap (entries that only a "
     "later\n"
-    "backup covers); damaged.\n"
-    "Exit codes: 0 all is ok; 1 something is damaged or can't be read; 2 wrong command line; 3 torn or gap.\n";
+    "backup covers); absent, unreadable, in-use (by a node that runs): not looked at; unknown (not a file of Lockstep, "
+    "or\n"
+    "its beginning is destroyed); damaged.\n"
+    "Exit codes: 0 all is ok; 1 something is damaged or unknown; 2 wrong command line; 3 torn or gap; 4 nothing "
+    "damaged "
+    "was\n"
+    "found, but something was not looked at.\n";
 
-enum result { RESULT_OK, RESULT_TORN, RESULT_GAP, RESULT_DAMAGED };
+/* The worst one decides the exit code. */
+enum result {
+    RESULT_OK,
+    RESULT_TORN,
+    RESULT_GAP,
+    RESULT_ABSENT,
+    RESULT_UNREADABLE,
+    RESULT_IN_USE,
+    RESULT_UNKNOWN,
+    RESULT_DAMAGED
+};
 
 struct verify {
     bool quick, json;
@@ -46,7 +62,7 @@ static void row(struct verify *v, enum result result, enum artifact kind, const 
     __attribute__((format(printf, 5, 6)));
 static void row(struct verify *v, enum result result, enum artifact kind, const char *path, const char *format, ...)
 {
-    static const char *const names[] = {"ok", "torn", "gap", "damaged"};
+    static const char *const names[] = {"ok", "torn", "gap", "absent", "unreadable", "in-use", "unknown", "damaged"};
     char text[1600];
     va_list args;
     va_start(args, format);
@@ -57,7 +73,7 @@ static void row(struct verify *v, enum result result, enum artifact kind, const 
         json_array_append_new(v->rows, json_pack("{s:s, s:s, s:s, s:s}", "path", path, "kind", artifact_name(kind),
                                                  "result", names[result], "detail", text));
     } else {
-        printf("%-8s  %-14s  %s: %s\n", names[result], artifact_name(kind), path, text);
+        printf("%-10s  %-14s  %s: %s\n", names[result], artifact_name(kind), path, text);
         (void)fflush(stdout);
     }
 }
@@ -90,7 +106,7 @@ static void snapshot_file(struct verify *v, const char *path)
     struct env *env = file_env_new(&config, error);
     struct content content;
     if (env == NULL) {
-        row(v, RESULT_DAMAGED, ARTIFACT_SNAPSHOT, path, "%s", error);
+        row(v, RESULT_UNREADABLE, ARTIFACT_SNAPSHOT, path, "%s", error);
         return;
     }
     snprintf(name, sizeof name, "%s", artifact_basename(path));
@@ -311,6 +327,35 @@ static void slots_row(struct verify *v, const struct datadir *d, const char *pat
         d->state.id, d->state.term, d->state.vote, d->state.starts);
 }
 
+/* The list of the other nodes' disks (docs/FORMATS.md, section Known nodes): the checksum in its last line. */
+static void nodes_row(struct verify *v, const char *file)
+{
+    char text[16384];
+    uint64_t sum;
+    FILE *f = fopen(file, "re");
+    if (f == NULL) {
+        if (errno != ENOENT) {
+            row(v, RESULT_UNREADABLE, ARTIFACT_NODES, file, "%s", strerror(errno));
+        }
+        return; /* none were met yet */
+    }
+    text[fread(text, 1, sizeof text - 1, f)] = '\0';
+    (void)fclose(f);
+    const char *end = strstr(text, "\nend ");
+    if (end == NULL || sscanf(end, "\nend %16" SCNx64, &sum) != 1 ||
+        XXH3_64bits(text, (size_t)(end + 1 - text)) != sum) {
+        row(v, RESULT_DAMAGED, ARTIFACT_NODES, file,
+            "its checksum is wrong: no node starts with it. If no other node has lost its data since this one last "
+            "ran, remove the file; otherwise let this node join under a fresh id with an empty directory");
+        return;
+    }
+    unsigned n = 0;
+    for (const char *at = text; (at = strstr(at, "\nnode ")) != NULL; at++) {
+        n++;
+    }
+    row(v, RESULT_OK, ARTIFACT_NODES, file, "%u nodes", n);
+}
+
 /* All snapshots, oldest first. */
 static void snapshots_rows(struct verify *v, struct datadir *d, const char *path, struct known *known)
 {
@@ -368,17 +413,18 @@ static void log_rows(struct verify *v, struct datadir *d, const char *path, stru
 
 static void data_directory(struct verify *v, const char *path)
 {
-    struct datadir d;
-    char error[DATADIR_ERROR_MAX];
+    struct datadir d = {0};
+    char error[DATADIR_ERROR_MAX] = "out of memory", file[4200];
     struct known *known = calloc(1, sizeof *known);
     if (known == NULL || !datadir_open(&d, path, error)) {
-        row(v, RESULT_DAMAGED, ARTIFACT_DATADIR, path, "%s", known == NULL ? "out of memory" : error);
+        row(v, d.in_use ? RESULT_IN_USE : RESULT_UNREADABLE, ARTIFACT_DATADIR, path, "%s", error);
         free(known);
         return;
     }
     known->v = v;
     known->path = path;
     slots_row(v, &d, path);
+    nodes_row(v, join(file, path, "nodes"));
     snapshots_rows(v, &d, path, known);
     log_rows(v, &d, path, known);
     datadir_close(&d);
@@ -416,7 +462,7 @@ static void archive_directory(struct verify *v, const char *path)
     struct env *env = file_env_new(&config, error);
     struct entries entries = {0};
     if (known == NULL || env == NULL) {
-        row(v, RESULT_DAMAGED, ARTIFACT_ARCHIVE, path, "%s", known == NULL ? "out of memory" : error);
+        row(v, RESULT_UNREADABLE, ARTIFACT_ARCHIVE, path, "%s", known == NULL ? "out of memory" : error);
     } else {
         struct archive_list list = {v, known, env, path};
         known->v = v;
@@ -451,7 +497,7 @@ static void slots_file(struct verify *v, const char *path)
     if (strcmp(artifact_basename(path), "state") != 0) {
         row(v, RESULT_DAMAGED, ARTIFACT_SLOTS, path, "it was renamed: such a file is called `state`");
     } else if (!datadir_open(&d, len > 0 ? dir : ".", error)) {
-        row(v, RESULT_DAMAGED, ARTIFACT_SLOTS, path, "%s", error);
+        row(v, d.in_use ? RESULT_IN_USE : RESULT_UNREADABLE, ARTIFACT_SLOTS, path, "%s", error);
     } else {
         slots_row(v, &d, len > 0 ? dir : ".");
         datadir_close(&d);
@@ -463,11 +509,12 @@ static void verify_path(struct verify *v, const char *path)
     const enum artifact kind = artifact_of(path);
     switch (kind) {
     case ARTIFACT_NONE:
-        row(v, RESULT_DAMAGED, kind, path, "%s", strerror(errno));
+        row(v, errno == ENOENT || errno == ENOTDIR ? RESULT_ABSENT : RESULT_UNREADABLE, kind, path, "%s",
+            strerror(errno));
         break;
     case ARTIFACT_UNKNOWN:
-        row(v, RESULT_DAMAGED, kind, path,
-            "neither its name nor its first bytes are those of a file or directory of Lockstep");
+        row(v, RESULT_UNKNOWN, kind, path,
+            "neither name nor first bytes are those of Lockstep: it is something else, or its beginning is destroyed");
         break;
     case ARTIFACT_DATADIR:
         data_directory(v, path);
@@ -484,6 +531,9 @@ static void verify_path(struct verify *v, const char *path)
         break;
     case ARTIFACT_SLOTS:
         slots_file(v, path);
+        break;
+    case ARTIFACT_NODES:
+        nodes_row(v, path);
         break;
     }
 }
@@ -511,5 +561,8 @@ int command_verify(int argc, char **argv)
         json_decref(root);
     }
     json_decref(v.rows);
-    return v.worst == RESULT_OK ? EXIT_OK : v.worst == RESULT_DAMAGED ? EXIT_FAILED : EXIT_PARTLY;
+    return v.worst == RESULT_OK        ? EXIT_OK
+           : v.worst >= RESULT_UNKNOWN ? EXIT_FAILED
+           : v.worst >= RESULT_ABSENT  ? EXIT_NOT_LOOKED
+                                       : EXIT_PARTLY;
 }

@@ -31,7 +31,7 @@ static const struct config_option options[] = {
     {"cluster-name", CONFIG_TEXT, FIELD(cluster_name), 1, 64, "lockstep", false,
      "nodes of another name are refused; the same on all nodes"},
     {"member", CONFIG_MEMBER, FIELD(members), 0, 0, "", false,
-     "ID HOST:PORT[:PEERPORT], once per node of the first start, in the same order on all nodes"},
+     "ID HOST:PORT[:PEERPORT], once per node of the first start, the same lines on all nodes"},
     {"join", CONFIG_TEXT, FIELD(join), 0, 200, "", false,
      "HOST:PORT of clients of any member of a running cluster: start with an empty directory and wait to be added to "
      "it"},

@@ -131,6 +131,15 @@ static bool ask(const char *address, char text[JOIN_TEXT_MAX], char *error)
 /* --- The file --------------------------------------------------------------------------------------------------------
  */
 
+/* Has a node run on the directory? Then it knows where it belongs, and nothing it is told now may change that. */
+static bool is_used(const char *dir)
+{
+    char path[4200];
+
+    (void)snprintf(path, sizeof path, "%.4000s/state", dir);
+    return access(path, F_OK) == 0;
+}
+
 bool join_prepare(struct config *config, unsigned patience_s, char *error)
 {
     char text[JOIN_TEXT_MAX];
@@ -145,7 +154,7 @@ bool join_prepare(struct config *config, unsigned patience_s, char *error)
         }
         return true;
     }
-    if (config->join == NULL) {
+    if (config->join == NULL || is_used(config->dir)) {
         return true;
     }
     while (!ask(config->join, text, error)) {

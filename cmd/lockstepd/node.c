@@ -13,10 +13,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "cmd/lockstepd/fsm_snapshot.h"
+#include "cmd/lockstepd/identity.h"
 #include "cmd/lockstepd/log.h"
+#include "cmd/lockstepd/members.h"
 #include "cmd/lockstepd/node_links.h"
 #include "consensus/env_uv.h"
 
@@ -25,7 +26,9 @@ struct node {
     struct config *config;
     struct node_sessions sessions;
     struct log *log;
-    uint8_t cluster[16];
+    struct identity identity;
+    bool check_address; /* is it the one that the others are told? */
+    struct member told; /* about which other address there was a warning */
     struct env *env;
     struct store *store;
     struct executor *executor;
@@ -47,7 +50,7 @@ struct node {
 
 void node_log(struct node *node, int level, const char *format, ...)
 {
-    char text[512];
+    char text[1024];
     va_list args;
 
     va_start(args, format);
@@ -120,6 +123,7 @@ static void changed_cb(void *ctx)
     node_log(node, 2, "%s of term %llu, leader %llu", replica_role_name(info.role), (unsigned long long)info.term,
              (unsigned long long)info.leader);
     executor_changed(node->executor);
+    node->check_address = true;
 }
 
 static void before_apply_cb(void *ctx)
@@ -134,7 +138,10 @@ static void before_apply_cb(void *ctx)
 /* Possibly inside a frame's callback: the links follow at the end of the turn. */
 static void servers_changed_cb(void *ctx)
 {
-    ((struct node *)ctx)->servers_changed = true;
+    struct node *node = ctx;
+
+    node->servers_changed = true;
+    node->check_address = true;
 }
 
 static uint64_t link_bytes_cb(void *ctx, uint64_t peer)
@@ -151,6 +158,26 @@ static void relieved_cb(void *ctx)
     node->sessions.relieved(node->sessions.ctx);
 }
 
+/* The others, and clients of CLUSTER and -MOVED, are told the address that the configuration holds. */
+static void check_address(struct node *node)
+{
+    const struct config *c = node->config;
+    struct member m;
+
+    node->check_address = false;
+    if (!member_find(node, c->id, &m) || (m.port == c->port && m.peer_port == c->peer_port) ||
+        (m.port == node->told.port && m.peer_port == node->told.peer_port)) {
+        return;
+    }
+    node->told = m;
+    node_log(node, 1,
+             "the others are told that this node is at %s, ports %u and %u, but it listens on ports %u and %u: unless "
+             "something in between translates them, start it with --port %u --peer-port %u, or tell the cluster where "
+             "it is: lockstep member address %llu HOST:%u:%u",
+             m.host, m.port, m.peer_port, c->port, c->peer_port, m.port, m.peer_port, (unsigned long long)c->id,
+             c->port, c->peer_port);
+}
+
 static void turn_end_cb(uv_prepare_t *handle)
 {
     struct node *node = handle->data;
@@ -160,6 +187,9 @@ static void turn_end_cb(uv_prepare_t *handle)
         executor_turn_end(node->executor);
         replica_turn_end(node->replica);
         executor_flush(node->executor);
+        if (node->check_address) {
+            check_address(node);
+        }
         if (node->links != NULL) {
             node_links_update(node->links, node->servers_changed);
             node->servers_changed = false;
@@ -179,40 +209,6 @@ static void cron_cb(uv_timer_t *handle)
 
 /* --- Starting -------------------------------------------------------------------------------------------------------
  */
-
-/* The same for all nodes that are configured alike: name and ids, so that an address may change. */
-static void derive_cluster(struct node *node)
-{
-    const struct config *c = node->config;
-    if (c->joined) {
-        memcpy(node->cluster, c->joined_cluster, sizeof node->cluster);
-        return;
-    }
-    XXH3_state_t *state = XXH3_createState();
-    uint64_t ids[REPLICA_SERVERS_MAX];
-    unsigned n = 0;
-
-    for (unsigned i = 0; i < c->n_members; i++) {
-        unsigned k = n++;
-        for (; k > 0 && ids[k - 1] > c->members[i].id; k--) {
-            ids[k] = ids[k - 1];
-        }
-        ids[k] = c->members[i].id;
-    }
-    if (n == 0) {
-        ids[n++] = c->id;
-    }
-    if (state == NULL) {
-        abort();
-    }
-    XXH3_128bits_reset(state);
-    XXH3_128bits_update(state, c->cluster_name, strlen(c->cluster_name) + 1);
-    XXH3_128bits_update(state, ids, n * sizeof ids[0]);
-    const XXH128_hash_t hash = XXH3_128bits_digest(state);
-    XXH3_freeState(state);
-    memcpy(node->cluster, &hash.high64, 8);
-    memcpy(node->cluster + 8, &hash.low64, 8);
-}
 
 static void format_address(char *out, size_t capacity, const char *host, unsigned peer_port, unsigned port)
 {
@@ -235,11 +231,13 @@ static struct replica_snapshot_config snapshot_config(const struct config *c)
 static int open_replica(struct node *node)
 {
     const struct config *c = node->config;
+    struct config_member members[REPLICA_SERVERS_MAX];
     struct replica_server servers[REPLICA_SERVERS_MAX];
+    const unsigned n_members = identity_members(c, members);
     unsigned n = 0;
     const char *error = NULL;
 
-    memcpy(&node->fsm_snapshot.hash_seed, node->cluster, sizeof node->fsm_snapshot.hash_seed);
+    memcpy(&node->fsm_snapshot.hash_seed, node->identity.cluster, sizeof node->fsm_snapshot.hash_seed);
     node->fsm_snapshot.store = node->store;
     node->fsm_snapshot.installed = fsm_installed;
     node->fsm_snapshot.ctx = node;
@@ -251,21 +249,20 @@ static int open_replica(struct node *node)
                                      .received = fsm_received,
                                      .entry_time_ms = fsm_entry_time_ms,
                                      .snapshots = &node->fsm_snapshots};
-    for (unsigned i = 0; i < c->n_members; i++) {
-        servers[n].id = c->members[i].id;
+    for (; n < n_members; n++) {
+        servers[n].id = members[n].id;
         servers[n].voter = true;
-        format_address(servers[n].address, sizeof servers[n].address, c->members[i].host, c->members[i].peer_port,
-                       c->members[i].port);
-        n++;
+        format_address(servers[n].address, sizeof servers[n].address, members[n].host, members[n].peer_port,
+                       members[n].port);
     }
-    if (n == 0 && !c->joined) {
+    if (n == 0 && node->identity.bootstraps) {
         servers[n].id = c->id;
         servers[n].voter = true;
         format_address(servers[n].address, sizeof servers[n].address, c->bind, c->peer_port, c->port);
         n++;
     }
     struct replica_config rc = {.id = c->id,
-                                .join = c->joined,
+                                .join = !node->identity.bootstraps,
                                 .servers = servers,
                                 .n_servers = n,
                                 .election_timeout_ms = c->election_timeout_ms,
@@ -286,7 +283,7 @@ static int open_replica(struct node *node)
                                 .before_apply = before_apply_cb,
                                 .servers_changed = servers_changed_cb,
                                 .ctx = node};
-    memcpy(rc.cluster, node->cluster, sizeof rc.cluster);
+    memcpy(rc.cluster, node->identity.cluster, sizeof rc.cluster);
     const enum replica_status status = replica_open(node->env, &rc, &node->replica, &error);
     if (status != REPLICA_OK) {
         node->replica = NULL;
@@ -315,6 +312,17 @@ static int open_env(struct node *node)
     return 0;
 }
 
+static int open_identity(struct node *node)
+{
+    char error[CONFIG_ERROR_MAX];
+
+    if (!identity_find(node->env, node->config, &node->identity, error)) {
+        node_log(node, 0, "can't use the data directory %s: %s", node->config->dir, error);
+        return NODE_CONFIG;
+    }
+    return 0;
+}
+
 static int open_executor(struct node *node)
 {
     const struct config *c = node->config;
@@ -333,7 +341,7 @@ static int open_executor(struct node *node)
                                        .ctx = node};
     struct executor_config with_store = ec;
 
-    memcpy(&sc.hash_seed, node->cluster, sizeof sc.hash_seed);
+    memcpy(&sc.hash_seed, node->identity.cluster, sizeof sc.hash_seed);
     node->store = store_new(&sc);
     if (node->store == NULL) {
         return NODE_IO;
@@ -352,7 +360,7 @@ static int open_known(struct node *node)
 {
     char error[KNOWN_NODES_ERROR_MAX];
 
-    switch (known_nodes_open(&node->known, node->config->dir, node->cluster, error)) {
+    switch (known_nodes_open(&node->known, node->config->dir, node->identity.cluster, error)) {
     case KNOWN_NODES_OK:
         return 0;
     case KNOWN_NODES_DAMAGED:
@@ -369,7 +377,7 @@ static int open_links(struct node *node)
     const char *error = NULL;
     const struct node_links_config lc = {.loop = node->loop,
                                          .config = node->config,
-                                         .cluster = node->cluster,
+                                         .cluster = node->identity.cluster,
                                          .known = node->known,
                                          .replica = node->replica,
                                          .executor = node->executor,
@@ -431,6 +439,21 @@ static void open_handles(struct node *node)
     node->handles = 2;
 }
 
+/* A node that has just joined serves nobody before it is a member. */
+static void say_if_alone(struct node *node)
+{
+    struct replica_info info;
+
+    replica_info(node->replica, &info);
+    if (node->config->joined && info.n_servers == 0 && !replica_is_loading(node->replica)) {
+        node_log(
+            node, 2,
+            "not a member yet: add it with `lockstep member --addr ANY-MEMBER add %llu HOST:%u:%u`, HOST being how "
+            "the others reach it",
+            (unsigned long long)node->config->id, node->config->port, node->config->peer_port);
+    }
+}
+
 int node_start(uv_loop_t *loop, struct config *config, const struct node_sessions *sessions, struct node **out)
 {
     struct node *node = calloc(1, sizeof *node);
@@ -445,8 +468,10 @@ int node_start(uv_loop_t *loop, struct config *config, const struct node_session
     node->log = config->log;
     node->start_ms = uv_now(loop);
     loop_watch_init(&node->watch, loop);
-    derive_cluster(node);
     rc = open_env(node);
+    if (rc == 0) {
+        rc = open_identity(node);
+    }
     if (rc == 0) {
         rc = open_executor(node);
     }
@@ -465,6 +490,7 @@ int node_start(uv_loop_t *loop, struct config *config, const struct node_session
     if (rc == 0) {
         open_handles(node);
         node_log(node, 2, "serving clients on %s:%u, data in %s", config->bind, config->port, config->dir);
+        say_if_alone(node);
     }
     *out = node;
     return rc;
@@ -598,7 +624,7 @@ void node_config_changed(struct node *node)
 
 const uint8_t *node_cluster_uuid(struct node *node)
 {
-    return node->cluster;
+    return node->identity.cluster;
 }
 
 void node_stats(struct node *node, struct node_stats *stats)

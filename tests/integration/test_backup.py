@@ -249,7 +249,7 @@ def flipped_bits_are_found():
             run("archive", archive, "--addr", addr(cluster), "--once")
             client.write_all([("SET", "key:%d" % i, "other %d" % i) for i in range(3000)])
         run("archive", archive, "--addr", addr(cluster), "--once")
-        text = run("verify", node.dir, code=1)
+        text = run("verify", node.dir, code=4)
         expect("in use" in text and "pid" in text, "a directory in use is not told of: %s", text)
         node.stop()
         run("verify", node.dir, backup, archive)
