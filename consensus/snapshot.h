@@ -95,7 +95,7 @@ struct snapshot_writer_events {
     void *ctx;
 };
 
-/* Begin `snapshot-...tmp`. `meta` is copied; its file_id is drawn here. Memory: about 4 MiB. A finished snapshot of the
+/* Begin `snapshot-...tmp`. `meta` is copied; its file_id is drawn here. Memory: about 0.5 MiB. A finished snapshot of the
  * same index and term is replaced at the end. SNAPSHOT_BUSY: that one is open somewhere, or being removed, or another
  * writer or receiver of the same name has not gone yet: try again later. */
 enum snapshot_status snapshot_writer_open(struct env *env, struct snapshot_dir *dir, const struct snapshot_meta *meta,

@@ -1,13 +1,15 @@
-/* Writing a snapshot: payload is gathered into batches of blocks; one batch is compressed while the one before it is
- * written and the one after it is filled. Compressing (ENV_DISK_WORK) and writing happen on threads of their own, so
- * the loop only copies bytes.
+/* Writing a snapshot: payload is gathered into blocks; one block is compressed while the one before it is written and
+ * the one after it is filled. Compressing (ENV_DISK_WORK) and writing happen on threads of their own, so the loop only
+ * copies bytes. A block at a time and not several: what answers clients waits for the processor while one is
+ * compressed, and the log for the disk while one is written, so bursts would be what the slowest hundredth of the
+ * writes meets.
  *
- * The happy path: CREATE (the file, under a temporary name) -> HEADER -> BODY (batches) -> SYNC -> RENAME -> done. The
- * last batch ends with the trailer. A crash at any step leaves a temporary file, which the next start removes, or the
- * finished one. Any failure, and closing early, goes to CLEANUP: wait for what is in flight, close, remove.
+ * The happy path: CREATE (the file, under a temporary name) -> HEADER -> BODY (blocks) -> SYNC -> RENAME -> done. The
+ * last one is followed by the trailer. A crash at any step leaves a temporary file, which the next start removes, or
+ * the finished one. Any failure, and closing early, goes to CLEANUP: wait for what is in flight, close, remove.
  *
- * Blocks are not aligned in the file, disk writes are: what a batch leaves in its last, partial disk block is carried
- * to the beginning of the next one. A batch's bytes are never touched while they are being written. */
+ * Blocks are not aligned in the file, disk writes are: what one leaves in its last, partial disk block is carried to
+ * the beginning of the next one. A buffer's bytes are never touched while they are being written. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,20 +19,18 @@
 
 #include "consensus/snapshot_internal.h"
 
-#define BATCHES 3u
-#define BATCH_BLOCKS 8u
-#define RAW_BYTES (BATCH_BLOCKS * SNAPSHOT_BLOCK_BYTES)
+#define BUFFERS 3u
 
-enum batch_state {
-    BATCH_FREE, /* or being filled */
-    BATCH_FULL, /* waits to be packed */
-    BATCH_PACKING,
-    BATCH_PACKED, /* waits to be written */
-    BATCH_WRITING
+enum buffer_state {
+    BUFFER_FREE, /* or being filled */
+    BUFFER_FULL, /* waits to be packed */
+    BUFFER_PACKING,
+    BUFFER_PACKED, /* waits to be written */
+    BUFFER_WRITING
 };
 
-struct batch {
-    enum batch_state state;
+struct buffer {
+    enum buffer_state state;
     bool last;
     uint8_t *raw;
     size_t raw_len;
@@ -52,7 +52,7 @@ struct snapshot_writer {
     bool closing;  /* by the owner: no callback any more */
     bool starving; /* append took less than it was given */
     bool finishing;
-    bool ended;    /* the last batch is sealed */
+    bool ended;    /* the last buffer is sealed */
     bool replaced; /* a stale temporary file was removed */
     bool created;
     unsigned in_flight;
@@ -63,7 +63,7 @@ struct snapshot_writer {
     uint8_t *header;
     size_t header_len;
 
-    struct batch batches[BATCHES];
+    struct buffer buffers[BUFFERS];
     unsigned fill; /* the next one to be filled, packed, written */
     unsigned pack;
     unsigned write;
@@ -85,9 +85,9 @@ static void tick(struct snapshot_writer *writer);
 
 static void writer_free(struct snapshot_writer *writer)
 {
-    for (unsigned i = 0; i < BATCHES; i++) {
-        free(writer->batches[i].raw);
-        free(writer->batches[i].out);
+    for (unsigned i = 0; i < BUFFERS; i++) {
+        free(writer->buffers[i].raw);
+        free(writer->buffers[i].out);
     }
     free(writer->header);
     snapshot_use_end(&writer->use);
@@ -147,20 +147,19 @@ static size_t pack_trailer(struct snapshot_writer *writer, uint8_t *out, size_t 
 static void pack_work(struct env_disk_req *req)
 {
     struct snapshot_writer *writer = req->data;
-    struct batch *batch = &writer->batches[writer->pack];
+    struct buffer *buffer = &writer->buffers[writer->pack];
     size_t len = writer->carry_len;
-    batch->offset = writer->cursor.offset - len;
-    memcpy(batch->out, writer->carry, len);
-    for (size_t at = 0; at < batch->raw_len; at += SNAPSHOT_BLOCK_BYTES) {
-        size_t n = batch->raw_len - at < SNAPSHOT_BLOCK_BYTES ? batch->raw_len - at : SNAPSHOT_BLOCK_BYTES;
-        len += pack_block(writer, batch->out + len, batch->raw + at, n);
+    buffer->offset = writer->cursor.offset - len;
+    memcpy(buffer->out, writer->carry, len);
+    if (buffer->raw_len > 0) {
+        len += pack_block(writer, buffer->out + len, buffer->raw, buffer->raw_len);
     }
-    if (batch->last) {
-        len = pack_trailer(writer, batch->out, len);
+    if (buffer->last) {
+        len = pack_trailer(writer, buffer->out, len);
     }
-    batch->out_len = len / ENV_BLOCK * ENV_BLOCK;
-    writer->carry_len = len - batch->out_len;
-    memcpy(writer->carry, batch->out + batch->out_len, writer->carry_len);
+    buffer->out_len = len / ENV_BLOCK * ENV_BLOCK;
+    writer->carry_len = len - buffer->out_len;
+    memcpy(writer->carry, buffer->out + buffer->out_len, writer->carry_len);
 }
 
 static size_t out_bytes(void)
@@ -168,7 +167,7 @@ static size_t out_bytes(void)
     LZ4F_preferences_t preferences = lz4_preferences;
     preferences.frameInfo.contentSize = SNAPSHOT_BLOCK_BYTES;
     size_t block = snapshot_block_bytes(LZ4F_compressFrameBound(SNAPSHOT_BLOCK_BYTES, &preferences));
-    return 2 * (size_t)ENV_BLOCK + BATCH_BLOCKS * block + SNAPSHOT_TRAILER_BYTES;
+    return 2 * (size_t)ENV_BLOCK + block + SNAPSHOT_TRAILER_BYTES;
 }
 
 /* --- Requests, in the order in which they complete ---------------------------------------------------------------- */
@@ -246,32 +245,32 @@ static void create_done_cb(struct env_disk_req *req, enum env_status status)
 static void pack_done_cb(struct env_disk_req *req, enum env_status status)
 {
     struct snapshot_writer *writer = req->data;
-    struct batch *batch = &writer->batches[writer->pack];
+    struct buffer *buffer = &writer->buffers[writer->pack];
     writer->in_flight--;
     if (status != ENV_OK) {
         fail(writer, status, "compress");
     }
-    assert(batch->state == BATCH_PACKING);
-    batch->state = BATCH_PACKED;
-    writer->pack = (writer->pack + 1) % BATCHES;
+    assert(buffer->state == BUFFER_PACKING);
+    buffer->state = BUFFER_PACKED;
+    writer->pack = (writer->pack + 1) % BUFFERS;
     tick(writer);
 }
 
 static void write_done_cb(struct env_disk_req *req, enum env_status status)
 {
     struct snapshot_writer *writer = req->data;
-    struct batch *batch = &writer->batches[writer->write];
+    struct buffer *buffer = &writer->buffers[writer->write];
     writer->in_flight--;
     if (status != ENV_OK) {
         fail(writer, status, "write");
     }
-    assert(batch->state == BATCH_WRITING);
-    batch->state = BATCH_FREE;
-    batch->raw_len = 0;
-    if (batch->last) {
+    assert(buffer->state == BUFFER_WRITING);
+    buffer->state = BUFFER_FREE;
+    buffer->raw_len = 0;
+    if (buffer->last) {
         writer->phase = PHASE_SYNC;
     }
-    writer->write = (writer->write + 1) % BATCHES;
+    writer->write = (writer->write + 1) % BUFFERS;
     tick(writer);
 }
 
@@ -326,17 +325,17 @@ static void remove_done_cb(struct env_disk_req *req, enum env_status status)
 
 static void seal(struct snapshot_writer *writer, bool last)
 {
-    struct batch *batch = &writer->batches[writer->fill];
-    assert(batch->state == BATCH_FREE);
-    batch->state = BATCH_FULL;
-    batch->last = last;
-    writer->fill = (writer->fill + 1) % BATCHES;
+    struct buffer *buffer = &writer->buffers[writer->fill];
+    assert(buffer->state == BUFFER_FREE);
+    buffer->state = BUFFER_FULL;
+    buffer->last = last;
+    writer->fill = (writer->fill + 1) % BUFFERS;
 }
 
-/* After `finish`: the last batch carries the trailer, whether it holds payload or not. */
+/* After `finish`: the last buffer carries the trailer, whether it holds payload or not. */
 static void end_body(struct snapshot_writer *writer)
 {
-    if (writer->finishing && !writer->ended && writer->batches[writer->fill].state == BATCH_FREE) {
+    if (writer->finishing && !writer->ended && writer->buffers[writer->fill].state == BUFFER_FREE) {
         writer->ended = true;
         seal(writer, true);
     }
@@ -344,27 +343,27 @@ static void end_body(struct snapshot_writer *writer)
 
 static void start_pack(struct snapshot_writer *writer)
 {
-    struct batch *batch = &writer->batches[writer->pack];
-    if (batch->state != BATCH_FULL) {
+    struct buffer *buffer = &writer->buffers[writer->pack];
+    if (buffer->state != BUFFER_FULL) {
         return;
     }
-    batch->state = BATCH_PACKING;
+    buffer->state = BUFFER_PACKING;
     writer->pack_req = (struct env_disk_req){.op = ENV_DISK_WORK, .work = pack_work, .cb = pack_done_cb};
     submit(writer, &writer->pack_req);
 }
 
 static void start_write(struct snapshot_writer *writer)
 {
-    struct batch *batch = &writer->batches[writer->write];
-    if (batch->state != BATCH_PACKED) {
+    struct buffer *buffer = &writer->buffers[writer->write];
+    if (buffer->state != BUFFER_PACKED) {
         return;
     }
-    batch->state = BATCH_WRITING;
+    buffer->state = BUFFER_WRITING;
     writer->write_req = (struct env_disk_req){.op = ENV_DISK_WRITE,
                                               .file = writer->file,
-                                              .offset = batch->offset,
-                                              .buf = batch->out,
-                                              .len = batch->out_len,
+                                              .offset = buffer->offset,
+                                              .buf = buffer->out,
+                                              .len = buffer->out_len,
                                               .cb = write_done_cb};
     submit(writer, &writer->write_req);
 }
@@ -421,10 +420,10 @@ static void tick(struct snapshot_writer *writer)
 
 static bool buffers_alloc(struct snapshot_writer *writer, const struct snapshot_meta *meta)
 {
-    for (unsigned i = 0; i < BATCHES; i++) {
-        writer->batches[i].raw = malloc(RAW_BYTES);
-        writer->batches[i].out = snapshot_alloc(out_bytes());
-        if (writer->batches[i].raw == NULL || writer->batches[i].out == NULL) {
+    for (unsigned i = 0; i < BUFFERS; i++) {
+        writer->buffers[i].raw = malloc(SNAPSHOT_BLOCK_BYTES);
+        writer->buffers[i].out = snapshot_alloc(out_bytes());
+        if (writer->buffers[i].raw == NULL || writer->buffers[i].out == NULL) {
             return false;
         }
     }
@@ -469,12 +468,12 @@ size_t snapshot_writer_room(const struct snapshot_writer *writer)
     if (writer->finishing || writer->status != SNAPSHOT_OK) {
         return 0;
     }
-    for (unsigned i = 0; i < BATCHES; i++) {
-        const struct batch *batch = &writer->batches[(writer->fill + i) % BATCHES];
-        if (batch->state != BATCH_FREE) {
+    for (unsigned i = 0; i < BUFFERS; i++) {
+        const struct buffer *buffer = &writer->buffers[(writer->fill + i) % BUFFERS];
+        if (buffer->state != BUFFER_FREE) {
             break;
         }
-        room += RAW_BYTES - batch->raw_len;
+        room += SNAPSHOT_BLOCK_BYTES - buffer->raw_len;
     }
     return room;
 }
@@ -486,15 +485,16 @@ size_t snapshot_writer_append(struct snapshot_writer *writer, const void *data, 
     size_t taken = 0;
     bool sealed = false;
     while (taken < len && writer->status == SNAPSHOT_OK) {
-        struct batch *batch = &writer->batches[writer->fill];
-        if (batch->state != BATCH_FREE) {
+        struct buffer *buffer = &writer->buffers[writer->fill];
+        if (buffer->state != BUFFER_FREE) {
             break;
         }
-        size_t n = len - taken < RAW_BYTES - batch->raw_len ? len - taken : RAW_BYTES - batch->raw_len;
-        memcpy(batch->raw + batch->raw_len, from + taken, n);
-        batch->raw_len += n;
+        size_t n =
+            len - taken < SNAPSHOT_BLOCK_BYTES - buffer->raw_len ? len - taken : SNAPSHOT_BLOCK_BYTES - buffer->raw_len;
+        memcpy(buffer->raw + buffer->raw_len, from + taken, n);
+        buffer->raw_len += n;
         taken += n;
-        if (batch->raw_len == RAW_BYTES) {
+        if (buffer->raw_len == SNAPSHOT_BLOCK_BYTES) {
             seal(writer, false);
             sealed = true;
         }

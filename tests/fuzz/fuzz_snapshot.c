@@ -58,7 +58,11 @@ static void write_good(struct mem_env *mem, const uint8_t *data, size_t size)
     const struct snapshot_writer_events events = {.ready = nothing_cb, .done = written_cb, .ctx = &outcome};
     struct snapshot_writer *writer;
     check(snapshot_writer_open(mem_env_env(mem), NULL, &meta, &events, &writer) == SNAPSHOT_OK);
-    check(snapshot_writer_append(writer, data, size) == size);
+    for (size_t at = 0; at < size; run(mem)) {
+        const size_t taken = snapshot_writer_append(writer, data + at, size - at);
+        check(taken > 0);
+        at += taken;
+    }
     snapshot_writer_finish(writer, 5);
     run(mem);
     check(outcome.done == 1);
