@@ -70,6 +70,20 @@ class RssPeak(threading.Thread):
 # ---------------------------------------------------------------------------------------------------------------- snapshots
 
 
+def idle(cluster):
+    """Waits until no node writes a snapshot: their own ones, as after filling, would count in both halves of a round."""
+    for node in cluster.nodes:
+        wait_for(lambda node=node: node.info()["snapshot_in_progress"] == "0", 120, "the nodes' own snapshots to end",
+                 check=node.check_alive)
+
+
+def plain_load(args, node, address):
+    """The load alone: its p99, and the longest turn of the node's loop without time that it waited for a core."""
+    node.call("CONFIG", "RESETSTAT")
+    figures = finish(steady(args, address, args.snapshot_seconds))
+    return figures["latency_us"]["p99"] / 1000, int(node.info()["loop_stall_max_own_us"]) / 1000
+
+
 def take_under_load(args, node, address):
     """One snapshot of the leader under the load: figures of both."""
     before = node.process.rss_bytes()
@@ -86,6 +100,7 @@ def take_under_load(args, node, address):
     return {"p99_ms": figures["latency_us"]["p99"] / 1000, "errors": figures["errors"], "seconds": took,
             "throughput": figures["throughput"], "rss_ratio": peak.stop() / before,
             "stall_ms": float(info["snapshot_stall_max_us"]) / 1000,
+            "stall_own_ms": float(info["loop_stall_max_own_us"]) / 1000,
             "stall_cpu_ms": float(info["snapshot_stall_max_cpu_us"]) / 1000,
             "slice_ms": float(info["snapshot_slice_max_us"]) / 1000}
 
@@ -95,21 +110,26 @@ def snapshots(args, cluster, say):
     address = "%s:%d" % (HOST, leader.port)
     rounds = []
     for number in range(args.rounds):
-        plain = finish(steady(args, address, args.snapshot_seconds))
+        idle(cluster)
+        p99_plain_ms, stall_plain_ms = plain_load(args, leader, address)
         taken = take_under_load(args, leader, address)
-        taken["p99_plain_ms"] = plain["latency_us"]["p99"] / 1000
+        taken["p99_plain_ms"] = p99_plain_ms
+        taken["stall_own_plain_ms"] = stall_plain_ms
         taken["p99_ratio"] = taken["p99_ms"] / taken["p99_plain_ms"]
         rounds.append(taken)
-        say("round %d: p99 %.2f ms without a snapshot, %.2f ms with one (%.1f s); stall %.2f ms, %.2f ms of the processor; "
-            "RSS x %.3f" % (number + 1, taken["p99_plain_ms"], taken["p99_ms"], taken["seconds"], taken["stall_ms"],
-                            taken["stall_cpu_ms"], taken["rss_ratio"]))
-    middle = {name: statistics.median(r[name] for r in rounds) for name in ("p99_ratio", "rss_ratio", "stall_ms")}
+        say("round %d: p99 %.2f ms without a snapshot, %.2f ms with one (%.1f s); longest turn but for waits for a core "
+            "%.2f ms without, %.2f ms with one, by the clock %.2f ms, of the processor %.2f ms; RSS x %.3f" % (
+                number + 1, taken["p99_plain_ms"], taken["p99_ms"], taken["seconds"], taken["stall_own_plain_ms"],
+                taken["stall_own_ms"], taken["stall_ms"], taken["stall_cpu_ms"], taken["rss_ratio"]))
+    middle = {name: statistics.median(r[name] for r in rounds)
+              for name in ("p99_ratio", "rss_ratio", "stall_ms", "stall_own_ms")}
     worst = max(r["stall_cpu_ms"] for r in rounds)
     errors = sum(r["errors"] for r in rounds)
     checks = [
-        ("a snapshot of %d keys under %d SET/s: longest turn with a slice of it %.2f ms of the processor (at most %d; "
-         "median by the clock %.2f)" % (args.keys, RATE, worst, SNAPSHOT_STALL_MS_MAX, middle["stall_ms"]),
-         worst <= SNAPSHOT_STALL_MS_MAX),
+        ("a snapshot of %d keys under %d SET/s: longest turn meanwhile %.2f ms of the processor, %.2f (median) "
+         "but for waits for a core (at most %d; median by the clock %.2f)" % (
+             args.keys, RATE, worst, middle["stall_own_ms"], SNAPSHOT_STALL_MS_MAX, middle["stall_ms"]),
+         max(worst, middle["stall_own_ms"]) <= SNAPSHOT_STALL_MS_MAX),
         ("RSS x %.3f (at most %.2f)" % (middle["rss_ratio"], SNAPSHOT_RSS_GROWTH_MAX),
          middle["rss_ratio"] <= SNAPSHOT_RSS_GROWTH_MAX),
         ("p99 of SET x %.2f (at most %.1f)" % (middle["p99_ratio"], SNAPSHOT_P99_RATIO_MAX),
