@@ -95,9 +95,9 @@ struct snapshot_writer_events {
     void *ctx;
 };
 
-/* Begin `snapshot-...tmp`. `meta` is copied; its file_id is drawn here. Memory: about 0.5 MiB. A finished snapshot of the
- * same index and term is replaced at the end. SNAPSHOT_BUSY: that one is open somewhere, or being removed, or another
- * writer or receiver of the same name has not gone yet: try again later. */
+/* Begin `snapshot-...tmp`. `meta` is copied; its file_id is drawn here. Memory: about 0.5 MiB. A finished snapshot of
+ * the same index and term is replaced at the end. SNAPSHOT_BUSY: that one is open somewhere, or being removed, or
+ * another writer or receiver of the same name has not gone yet: try again later. */
 enum snapshot_status snapshot_writer_open(struct env *env, struct snapshot_dir *dir, const struct snapshot_meta *meta,
                                           const struct snapshot_writer_events *events, struct snapshot_writer **writer)
     __attribute__((warn_unused_result));
