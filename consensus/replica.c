@@ -175,6 +175,7 @@ void replica_refresh_servers(struct replica *r)
         memcpy(peer->address, r->servers[i].address, sizeof peer->address);
     }
     replica_lease_members(r);
+    replica_ship_settle(r);
     if (r->config.servers_changed != NULL && r->started) {
         r->config.servers_changed(r->config.ctx);
     }

@@ -200,6 +200,7 @@ struct replica {
     struct replica_snapshot_info snapshot;   /* the newest: the core knows it */
     uint64_t log_start;                      /* first entry that the core still has; the WAL may have earlier ones */
     uint64_t log_hold;                       /* what a snapshot in transfer needs: above this nothing is dropped */
+    uint64_t log_covered;                    /* up to here the newest snapshot lets the log go, but for holds */
     struct replica_configuration configured; /* newest one applied */
     uint64_t log_bytes;                      /* applied in this life, and the same at the newest snapshot's index */
     uint64_t log_bytes_snapshot;

@@ -138,9 +138,12 @@ static struct ship *ship_new(struct replica *r, uint64_t peer, enum ship_phase p
 /* When something is due next. */
 static uint64_t due_us(const struct ship *ship)
 {
-    const struct replica *r = ship->replica;
+    struct replica *r = ship->replica;
     uint64_t at = ends_us(r, ship);
 
+    if (replica_peer_by_id(r, ship->peer) == NULL) {
+        return 0;
+    }
     if (ship->phase == SHIP_CATCHING_UP) {
         const uint64_t look = now_of(r) + timeout_us(r);
         return look < at ? look : at;

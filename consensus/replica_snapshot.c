@@ -18,7 +18,8 @@
  * place and gets it back the same way.
  *
  * What of the log stays. Entries up to the snapshot are dropped but for the last `keep_bytes`, for followers that are
- * behind: log_points remembers at which index the log had grown how far. */
+ * behind: log_points remembers at which index the log had grown how far. What a transfer holds beyond that goes as soon
+ * as the hold ends. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -368,9 +369,24 @@ static void count_log(struct replica *r, uint64_t index, size_t len)
     r->log_points[r->n_log_points++] = (struct log_point){index, r->log_bytes};
 }
 
-void replica_snapshot_log_opened(struct replica *r)
+/* The last entry that a snapshot at `index`, where the log had grown to `log_bytes`, makes superfluous: all below it
+ * but keep_bytes. */
+static uint64_t covered_by(const struct replica *r, uint64_t index, uint64_t log_bytes)
 {
-    r->log_start = wal_first(r->wal);
+    const uint64_t keep = r->config.snapshots.keep_bytes;
+
+    for (unsigned i = r->n_log_points; i-- > 0;) {
+        const struct log_point *point = &r->log_points[i];
+        if (point->index < index && log_bytes - point->bytes <= keep) {
+            index = point->index;
+        }
+    }
+    return index;
+}
+
+/* Look through the log up to the snapshot. */
+static void recount(struct replica *r)
+{
     r->log_bytes = 0;
     r->log_points[0] = (struct log_point){r->log_start - 1, 0};
     r->n_log_points = 1;
@@ -378,6 +394,13 @@ void replica_snapshot_log_opened(struct replica *r)
         count_log(r, i, wal_len_of(r->wal, i));
     }
     r->log_bytes_snapshot = r->log_bytes;
+    r->log_covered = covered_by(r, r->snapshot.index, r->log_bytes);
+}
+
+void replica_snapshot_log_opened(struct replica *r)
+{
+    r->log_start = wal_first(r->wal);
+    recount(r);
 }
 
 void replica_snapshot_applied(struct replica *r, size_t len)
@@ -477,19 +500,11 @@ static void begin(struct replica *r, uint64_t now_us)
 
 /* --- Done --------------------------------------------------------------------------------------------------------- */
 
-/* The last entry to be dropped: below the snapshot, all but keep_bytes; nothing that is held. */
-static uint64_t drop_to(const struct replica *r, uint64_t snapshot_log_bytes)
+/* The last entry to be dropped: what is superfluous and not held. Below log_start: nothing is. */
+static uint64_t drop_to(const struct replica *r)
 {
-    const uint64_t keep = r->config.snapshots.keep_bytes;
-    uint64_t index = r->take.index;
+    const uint64_t index = r->log_covered < r->log_hold ? r->log_covered : r->log_hold;
 
-    for (unsigned i = r->n_log_points; i-- > 0;) {
-        const struct log_point *point = &r->log_points[i];
-        if (point->index < index && snapshot_log_bytes - point->bytes <= keep) {
-            index = point->index;
-        }
-    }
-    index = index < r->log_hold ? index : r->log_hold;
     return index >= r->log_start ? index : r->log_start - 1;
 }
 
@@ -517,6 +532,36 @@ static bool tell_core(struct replica *r, uint64_t index, uint64_t term,
     return true;
 }
 
+static void drop_log(struct replica *r, uint64_t drop)
+{
+    if (drop >= r->log_start) {
+        r->log_start = drop + 1;
+        wal_drop_prefix(r->wal, drop);
+    }
+}
+
+/* A hold has ended (or kept the log of an earlier life): what it kept beyond its snapshot's tail goes now, not with the
+ * next snapshot, which may never come. The core drops a part of its log only when it hears of a snapshot, and of each
+ * index once; so it hears of the entry before first, which costs nothing. That entry stays. */
+static void drop_released(struct replica *r)
+{
+    const uint64_t index = r->snapshot.index;
+
+    if (index == 0) {
+        return;
+    }
+    const uint64_t drop = drop_to(r) < index ? drop_to(r) : index - 1;
+    if (drop < r->log_start) {
+        return;
+    }
+    if (tell_core(r, index - 1, wal_term_of(r->wal, index - 1), &r->configured, r->log_start - 1) &&
+        tell_core(r, index, r->snapshot.term, &r->configured, drop)) {
+        drop_log(r, drop);
+        replica_log(r, 2, "the log is needed by nobody before entry %llu any more, and begins there",
+                    (unsigned long long)r->log_start);
+    }
+}
+
 static void conclude(struct replica *r, uint64_t now_us)
 {
     struct replica_take *t = &r->take;
@@ -526,16 +571,14 @@ static void conclude(struct replica *r, uint64_t now_us)
         fail(r, REPLICA_NO_MEMORY, RETRY_US, "out of memory");
         return;
     }
-    const uint64_t drop = drop_to(r, t->log_bytes);
+    r->log_covered = covered_by(r, t->index, t->log_bytes);
+    const uint64_t drop = drop_to(r);
     if (!tell_core(r, t->index, t->term, &t->configuration, drop)) {
         return;
     }
     r->snapshot = (struct replica_snapshot_info){t->index, t->term, t->file_bytes, t->time_ms};
     r->log_bytes_snapshot = t->log_bytes;
-    if (drop >= r->log_start) {
-        r->log_start = drop + 1;
-        wal_drop_prefix(r->wal, drop);
-    }
+    drop_log(r, drop);
     snapshot_dir_prune(r->snapshots);
     t->taken++;
     t->took_us = now_us - t->start_us;
@@ -586,6 +629,9 @@ void replica_snapshot_turn(struct replica *r)
     if (t->state == TAKE_WRITTEN && r->stored >= t->index) {
         conclude(r, now_us);
     }
+    if (!r->dead) {
+        drop_released(r);
+    }
 }
 
 static void timer_cb(struct env_timer *timer)
@@ -615,6 +661,7 @@ bool replica_snapshot_adopt(struct replica *r, const struct snapshot_meta *meta,
         replica_fail_stop(r, "out of memory", "give this node more memory");
         return false;
     }
+    recount(r);
     return tell_core(r, meta->index, meta->term, &r->configured, r->log_start - 1);
 }
 

@@ -34,7 +34,7 @@ void replica_ship_offer(struct replica *r, struct replica_peer *peer);
 void replica_ship_asked(struct replica *r, struct replica_peer *peer, const struct message_snapshot_ask *ask);
 void replica_ship_done(struct replica *r, struct replica_peer *peer, const struct message_snapshot_done *done);
 void replica_ship_refused(struct replica *r, struct replica_peer *peer, const struct message_snapshot_refused *refused);
-/* Keeps r->log_hold; when anything may have changed. */
+/* Keeps r->log_hold; when anything may have changed, also the members. */
 void replica_ship_settle(struct replica *r);
 unsigned replica_ship_count(const struct replica *r);
 

@@ -73,6 +73,46 @@ def log_and_snapshots_stay_bounded():
     return "at most %.1f MB of %.1f MB" % (highest / MIB, bound / MIB)
 
 
+def fill_random(cluster, megabytes):
+    """The same 192 keys of 8 KiB again and again, which don't compress: 1.5 MiB of content."""
+    values = [os.urandom(8192) for _ in range(64)]
+    with cluster.wait_leader().client() as client:
+        for part in range(2 * megabytes):
+            client.write_all([("SET", "r%d" % (part % 3 * 64 + i), value) for i, value in enumerate(values)])
+
+
+@test
+def a_follower_that_stops_holds_nothing_back():
+    """Log that is kept for a follower to which a snapshot is sent goes when the follower is given up: nobody writes any
+    more, so no later snapshot comes, and every directory is within the documented bound again."""
+    flags = SMALL_SEGMENTS + ["--snapshot-log-size", "2mb", "--log-keep", "1mb", "--snapshot-rate", "0"]
+    bound = 2 * 2 * MIB + 1 * MIB + 11 * MIB + 3 * 2 * MIB
+    with Cluster(3, flags=flags) as cluster:
+        fill_random(cluster, 2)
+        cluster.wait_converged()
+        away = cluster.followers()[0]
+        others = [node for node in cluster.nodes if node is not away]
+        away.kill()
+        fill_random(cluster, 24)
+        for node in others:
+            node.call("CONFIG", "SET", "snapshot-transfer-rate", "16kb")
+        away.start()
+        wait_for(lambda: int(away.info("lockstep")["snapshot_fetch_bytes"]) > 0, 60, "a transfer", check=away.check_alive)
+        fill_random(cluster, 36)
+        expect_equal(int(away.info("lockstep")["snapshot_installs"]), 0, "installations so far")
+        held = max(disk_bytes(node) for node in others)
+        expect(held > bound, "only %d bytes while the log is kept for a transfer", held)
+        away.kill()
+        for node in others:
+            wait_for(lambda n=node: disk_bytes(n) <= bound, 60, "%r to hold at most %d bytes" % (node, bound))
+        away.start()
+        for node in others:
+            node.call("CONFIG", "SET", "snapshot-transfer-rate", "0")
+        cluster.wait_converged(timeout=60)
+        expect_same_content(cluster)
+    return "%.1f MB during the transfer, %.1f allowed" % (held / MIB, bound / MIB)
+
+
 @test
 def restart_goes_on_from_a_snapshot():
     """A restarted node loads its snapshot, replays only what is behind it, and has everything."""

@@ -175,6 +175,21 @@ void sim_check_shown(struct sim_check *check, uint64_t index)
     }
 }
 
+void sim_check_log_kept(struct sim_check *check, unsigned node, const struct replica_info *info, uint64_t keep_bytes)
+{
+    uint64_t bytes = 0;
+
+    for (uint64_t index = info->log_start + 1; index <= info->snapshot.index; index++) {
+        bytes += committed_at(check, index)->bytes;
+    }
+    if (bytes > keep_bytes) {
+        sim_world_violation(check->world, "log is bounded",
+                            "node %u keeps %" PRIu64 " bytes of log from %" PRIu64 " to its snapshot of %" PRIu64
+                            ", where %" PRIu64 " are allowed",
+                            node + 1, bytes, info->log_start, info->snapshot.index, keep_bytes);
+    }
+}
+
 void sim_check_progress(struct sim_check *check, unsigned node, const struct replica_info *info,
                         struct sim_progress *before)
 {

@@ -11,6 +11,7 @@
 struct sim_applied {
     uint64_t index, term;
     uint64_t content; /* hash of the entry's bytes */
+    uint64_t bytes;
     uint64_t digest, revision, keys, time_ms;
     uint64_t replies; /* hash over the replies, 0 if nobody listened */
 };
@@ -57,6 +58,8 @@ void sim_check_reply(struct sim_check *check, unsigned node, uint64_t index, uin
                      const char *what);
 /* A client has seen the effect of entries up to `index`. */
 void sim_check_shown(struct sim_check *check, uint64_t index);
+/* A node that sends no snapshot keeps no more of the log before its newest one than `keep_bytes` and an entry. */
+void sim_check_log_kept(struct sim_check *check, unsigned node, const struct replica_info *info, uint64_t keep_bytes);
 /* What a node's replica says of itself, against what it said before in this life. */
 struct sim_progress {
     uint64_t term, commit, applied;

@@ -391,6 +391,38 @@ static bool lifetimes_are_over(struct sim_cluster *cluster, void *unused)
     return true;
 }
 
+static bool sends_no_snapshot(struct sim_cluster *cluster, void *unused)
+{
+    (void)unused;
+    for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        struct replica_info info;
+
+        if (cluster->nodes[i].state == SIM_NODE_UP) {
+            replica_info(cluster->nodes[i].replica, &info);
+            if (info.snapshot_sends > 0 || info.snapshot_taking) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+void sim_cluster_check_logs(struct sim_cluster *cluster)
+{
+    sim_cluster_expect(cluster, sends_no_snapshot, NULL, CONVERGE_US, "liveness",
+                       "all transfers of snapshots must end");
+    sim_cluster_run(cluster, 10000); /* a turn of the loop */
+    for (unsigned i = 0; i < cluster->n_nodes && !cluster->world.violated; i++) {
+        const struct sim_node *node = &cluster->nodes[i];
+        struct replica_info info;
+
+        if (node->state == SIM_NODE_UP) {
+            replica_info(node->replica, &info);
+            sim_check_log_kept(&cluster->check, i, &info, node->config.replica.snapshots.keep_bytes);
+        }
+    }
+}
+
 static void describe_state(struct sim_cluster *cluster)
 {
     for (unsigned i = 0; i < cluster->n_nodes; i++) {
@@ -441,6 +473,9 @@ void sim_cluster_finish(struct sim_cluster *cluster)
                            "lifetime", "keys with a lifetime must go");
         sim_cluster_expect(cluster, sim_cluster_is_converged, NULL, CONVERGE_US, "convergence",
                            "all nodes must stay equal");
+        if (!cluster->options.plain) { /* scenarios change meanwhile how much is kept */
+            sim_cluster_check_logs(cluster);
+        }
     }
     if (!cluster->world.violated) {
         sim_history_check(&cluster->history, &cluster->world, &limits);

@@ -65,6 +65,8 @@ void sim_cluster_isolate(struct sim_cluster *cluster, unsigned node, bool in, bo
 void sim_cluster_restart_later(struct sim_cluster *cluster, unsigned node, uint64_t delay_us);
 /* End all faults, and start what is down. Nodes with damaged disks may refuse. */
 void sim_cluster_heal(struct sim_cluster *cluster);
+/* Wait until no snapshot is under way, and look at how much log each node keeps. */
+void sim_cluster_check_logs(struct sim_cluster *cluster);
 /* Heal; demand that writes succeed again and that all nodes converge; read everything; check the history. */
 void sim_cluster_finish(struct sim_cluster *cluster);
 

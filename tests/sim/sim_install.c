@@ -493,6 +493,29 @@ void sim_install_pruned(struct sim_cluster *cluster)
     expect_installed(cluster, follower);
 }
 
+/* The receiver is gone for good in the midst of a transfer, and nobody writes any more: what was kept for it goes. */
+void sim_install_released(struct sim_cluster *cluster)
+{
+    configure(cluster, 400000);
+    unsigned follower = leave_behind(cluster);
+    unsigned leader = leader_of(cluster);
+
+    expect_received(cluster, follower, 200000);
+    sim_node_crash(&cluster->nodes[follower]);
+    fill(cluster, 20);
+    take_two(cluster, leader);
+    sim_workload_stop(&cluster->workload);
+    const struct replica_info held = info_of(cluster, leader);
+    require(cluster, cluster->world.violated || (held.snapshot_sends == 1 && held.log_start + 20 < held.snapshot.index),
+            "the log is kept for the transfer");
+    sim_cluster_check_logs(cluster);
+    require(cluster, cluster->world.violated || info_of(cluster, leader).snapshot.index == held.snapshot.index,
+            "no snapshot has been taken since");
+    sim_workload_start(&cluster->workload);
+    sim_node_start(&cluster->nodes[follower]);
+    expect_installed(cluster, follower);
+}
+
 static bool has_caught_up(struct sim_cluster *cluster, void *node)
 {
     const struct replica_info info = info_of(cluster, *(const unsigned *)node);

@@ -17,6 +17,7 @@ void sim_install_full(struct sim_cluster *cluster);
 void sim_install_slow(struct sim_cluster *cluster);
 void sim_install_join(struct sim_cluster *cluster);
 void sim_install_pruned(struct sim_cluster *cluster);
+void sim_install_released(struct sim_cluster *cluster);
 void sim_overtaken_checking(struct sim_cluster *cluster);
 void sim_overtaken_loading(struct sim_cluster *cluster);
 

@@ -863,6 +863,8 @@ const struct sim_scenario sim_scenarios[] = {
     {"install-join", "a new node joins, far behind the log", 4, sim_install_join},
     {"install-pruned", "a transfer is given up in the midst of a read: its file is not removed before that ends", 3,
      sim_install_pruned},
+    {"install-released", "a transfer is given up and nobody writes: the log that was kept for it goes", 3,
+     sim_install_released},
     {"overtaken-checking", "the log is faster than a received snapshot being checked: its file goes once it is closed",
      3, sim_overtaken_checking},
     {"overtaken-loading", "the log is faster than a received snapshot being loaded: its file goes once it is closed", 3,
