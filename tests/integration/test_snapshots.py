@@ -92,10 +92,12 @@ def a_follower_that_stops_holds_nothing_back():
         cluster.wait_converged()
         away = cluster.followers()[0]
         others = [node for node in cluster.nodes if node is not away]
+        applied = int(away.info("lockstep")["applied"])
         away.kill()
         fill_random(cluster, 24)
         for node in others:
             node.call("CONFIG", "SET", "snapshot-transfer-rate", "16kb")
+            wait_for(lambda n=node: int(n.info("lockstep")["log_start"]) > applied + 1, 60, "%r to drop its log" % node)
         away.start()
         wait_for(lambda: int(away.info("lockstep")["snapshot_fetch_bytes"]) > 0, 60, "a transfer", check=away.check_alive)
         fill_random(cluster, 36)

@@ -3,23 +3,10 @@
 #include <string.h>
 
 #include "consensus/message.h"
+#include "tests/sim/sim_story.h"
 
 #define MS 1000u
 #define SECOND 1000000u
-
-/* The leader, after waiting for one. */
-static unsigned leader_of(struct sim_cluster *cluster)
-{
-    sim_cluster_expect(cluster, sim_cluster_has_leader, NULL, 5 * SECOND, "liveness", "a leader is elected");
-    return cluster->world.violated ? 0 : (unsigned)sim_cluster_leader(cluster);
-}
-
-static void require(struct sim_cluster *cluster, bool holds, const char *what)
-{
-    if (!holds) {
-        sim_world_violation(&cluster->world, "scenario", "%s", what);
-    }
-}
 
 /* --- Clocks beyond the bound (hazard 4) ----------------------------------------------------------------------------
  */
@@ -81,7 +68,7 @@ static void out_of_bound(struct sim_cluster *cluster, bool leader_is_wrong, bool
 {
     for (unsigned round = 0; round < 6 && !cluster->world.violated; round++) {
         expect_local_reads(cluster);
-        const unsigned leader = leader_of(cluster);
+        const unsigned leader = sim_story_leader(cluster);
         const unsigned other = (leader + 1 + round % 2) % cluster->n_nodes;
         const unsigned wrong = leader_is_wrong ? leader : other;
         const unsigned cut = leader_is_cut ? leader : other;
@@ -93,7 +80,7 @@ static void out_of_bound(struct sim_cluster *cluster, bool leader_is_wrong, bool
         cluster->check.clock_ahead_max_ms = 60000; /* it may carry cluster time on, and others take it over */
         set_rate(cluster, wrong, rate_ppm);
         sim_cluster_run(cluster, 2 * cluster->election_timeout_us);
-        require(cluster, !reads_by_itself(cluster, cut), "the error must have been noticed");
+        sim_story_require(cluster, !reads_by_itself(cluster, cut), "the error must have been noticed");
         sim_cluster_isolate(cluster, cut, true, true);
         sim_cluster_run(cluster, 4 * cluster->election_timeout_us);
         sim_cluster_isolate(cluster, cut, false, false);
@@ -132,7 +119,7 @@ void sim_hazard_reads_return(struct sim_cluster *cluster)
 {
     for (unsigned round = 0; round < 6 && !cluster->world.violated; round++) {
         expect_local_reads(cluster);
-        sim_cluster_isolate(cluster, leader_of(cluster), true, true);
+        sim_cluster_isolate(cluster, sim_story_leader(cluster), true, true);
         sim_cluster_run(cluster, (1 + round % 3) * cluster->election_timeout_us);
         sim_net_unblock_all(&cluster->net);
     }
@@ -148,7 +135,7 @@ void sim_hazard_reads_return(struct sim_cluster *cluster)
  * acknowledged after a single frame to each follower. Another round trip would take more. */
 static unsigned writes_in_one_trip(struct sim_cluster *cluster, bool grants)
 {
-    const unsigned leader = leader_of(cluster);
+    const unsigned leader = sim_story_leader(cluster);
     unsigned single = 0;
 
     for (unsigned i = 0; i < WRITES && !cluster->world.violated; i++) {
@@ -162,12 +149,12 @@ static unsigned writes_in_one_trip(struct sim_cluster *cluster, bool grants)
                 holders += k != leader && lease_left_us(cluster, k) > 5 * MS ? 1 : 0;
             }
         }
-        require(cluster, !grants || holders == 2, "both followers must hold grants");
+        sim_story_require(cluster, !grants || holders == 2, "both followers must hold grants");
         replica_info(cluster->nodes[leader].replica, &before);
         const struct sim_op *op = sim_workload_probe(&cluster->workload, SIM_SET, "probe", "value", 0, leader);
         while (op->state == SIM_OP_PENDING && sim_world_step(&cluster->world, until_us + SECOND)) {
         }
-        require(cluster, op->state == SIM_OP_OK, "the write must succeed");
+        sim_story_require(cluster, op->state == SIM_OP_OK, "the write must succeed");
         replica_info(cluster->nodes[leader].replica, &after);
         single += after.frames_sent - before.frames_sent <= 2 ? 1 : 0;
         sim_cluster_run(cluster, sim_random_range(&cluster->random, 5 * MS, 60 * MS));
@@ -190,8 +177,8 @@ void sim_hazard_no_extra_trip(struct sim_cluster *cluster)
     const unsigned without = writes_in_one_trip(cluster, false);
     sim_world_log(&cluster->world, "%u and %u of %u writes took one frame per follower", with, without, WRITES);
     /* The others met a heartbeat. */
-    require(cluster, with >= WRITES * 3 / 4, "with grants a write takes one frame per follower");
-    require(cluster, without >= WRITES * 3 / 4, "without grants a write takes one frame per follower");
+    sim_story_require(cluster, with >= WRITES * 3 / 4, "with grants a write takes one frame per follower");
+    sim_story_require(cluster, without >= WRITES * 3 / 4, "without grants a write takes one frame per follower");
 }
 
 /* --- Leadership that moves (hazards 2 and 8) -----------------------------------------------------------------------
@@ -210,7 +197,7 @@ void sim_hazard_transfer_cut(struct sim_cluster *cluster)
 
     for (unsigned round = 0; round < 8 && !cluster->world.violated; round++) {
         expect_local_reads(cluster);
-        const unsigned leader = leader_of(cluster);
+        const unsigned leader = sim_story_leader(cluster);
         const unsigned next = (leader + 1 + round % 2) % 3;
         if (cluster->world.violated) {
             return;
@@ -230,7 +217,7 @@ void sim_hazard_transfer_cut(struct sim_cluster *cluster)
         sim_cluster_isolate(cluster, leader, false, false);
         sim_cluster_run(cluster, 500 * MS);
     }
-    require(cluster, handed_over > 1, "the successor must stand, more than once");
+    sim_story_require(cluster, handed_over > 1, "the successor must stand, more than once");
 }
 
 static bool node_leads(struct sim_cluster *cluster, void *node)
@@ -243,7 +230,7 @@ static bool node_leads(struct sim_cluster *cluster, void *node)
 void sim_hazard_transfer_behind(struct sim_cluster *cluster)
 {
     for (unsigned round = 0; round < 12 && !cluster->world.violated; round++) {
-        const unsigned leader = leader_of(cluster);
+        const unsigned leader = sim_story_leader(cluster);
         unsigned next = (leader + 1 + round % 2) % 3;
 
         for (unsigned i = 0; i < cluster->n_nodes; i++) {
@@ -271,7 +258,7 @@ void sim_hazard_deposed_grants(struct sim_cluster *cluster)
 {
     for (unsigned round = 0; round < 16 && !cluster->world.violated; round++) {
         expect_local_reads(cluster);
-        const unsigned leader = leader_of(cluster);
+        const unsigned leader = sim_story_leader(cluster);
         unsigned reader = (leader + 1 + round % 2) % 3;
         const unsigned next = 3 - leader - reader;
         if (cluster->world.violated) {
@@ -295,4 +282,61 @@ void sim_hazard_deposed_grants(struct sim_cluster *cluster)
         sim_cluster_isolate(cluster, reader, false, false);
         sim_cluster_run(cluster, 500 * MS);
     }
+}
+
+/* The leader's lease rests on one follower's echo; that follower restarts, is cut off from the leader, and is asked for
+ * its vote by the other one, which has not heard of the leader for long: it was stalled, cut off from the leader, and
+ * wakes up just then. */
+void sim_hazard_vote_guard(struct sim_cluster *cluster)
+{
+    cluster->net.swift = true;
+    for (unsigned round = 0; round < 6 && !cluster->world.violated; round++) {
+        unsigned leader = sim_story_leader(cluster);
+        unsigned candidate = (leader + 1) % 3;
+        unsigned voter = (leader + 2) % 3;
+
+        /* Without writes and expiry, so that the candidate's log stays as good as the voter's. */
+        sim_workload_stop(&cluster->workload);
+        sim_cluster_run(cluster, 5 * SECOND);
+        sim_cluster_expect(cluster, sim_cluster_is_converged, NULL, 10 * SECOND, "convergence", "nodes are equal");
+        sim_story_require(cluster, sim_node_leads(&cluster->nodes[leader]), "the leader must stay");
+        sim_story_block_pair(cluster, leader, candidate, true);
+        sim_node_pause(&cluster->nodes[candidate], 1010 * MS);
+        sim_cluster_run(cluster, 1 * SECOND);
+        sim_workload_start(&cluster->workload);
+        sim_node_crash(&cluster->nodes[voter]);
+        sim_story_block_pair(cluster, leader, voter, true);
+        sim_node_start(&cluster->nodes[voter]);
+        sim_cluster_run(cluster, 900 * MS);
+        sim_net_unblock_all(&cluster->net);
+        sim_cluster_run(cluster, 800 * MS);
+    }
+}
+
+/* Leadership is handed over while a third node, cut off, holds a grant to read locally. */
+void sim_hazard_transfer_under_grant(struct sim_cluster *cluster)
+{
+    for (unsigned round = 0; round < 12 && !cluster->world.violated; round++) {
+        unsigned leader = sim_story_leader(cluster);
+        unsigned next = (leader + 1 + round % 2) % 3;
+        unsigned reader = 3 - leader - next;
+
+        sim_cluster_isolate(cluster, reader, true, true);
+        sim_node_transfer(&cluster->nodes[leader], next + 1);
+        sim_cluster_run(cluster, 900 * MS);
+        sim_cluster_isolate(cluster, reader, false, false);
+        sim_cluster_run(cluster, 800 * MS);
+    }
+}
+
+void sim_hazard_transfers(struct sim_cluster *cluster)
+{
+    uint64_t elections = cluster->check.elections;
+
+    for (unsigned round = 0; round < 8 && !cluster->world.violated; round++) {
+        sim_node_transfer(&cluster->nodes[sim_story_leader(cluster)], 0);
+        sim_story_expect_write(cluster, 2 * SECOND, "writes go on after a transfer");
+        sim_cluster_run(cluster, 1 * SECOND);
+    }
+    sim_story_require(cluster, cluster->check.elections >= elections + 6, "leadership must move when asked to");
 }

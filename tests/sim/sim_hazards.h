@@ -14,5 +14,8 @@ void sim_hazard_no_extra_trip(struct sim_cluster *cluster);
 void sim_hazard_transfer_cut(struct sim_cluster *cluster);
 void sim_hazard_transfer_behind(struct sim_cluster *cluster);
 void sim_hazard_deposed_grants(struct sim_cluster *cluster);
+void sim_hazard_vote_guard(struct sim_cluster *cluster);
+void sim_hazard_transfer_under_grant(struct sim_cluster *cluster);
+void sim_hazard_transfers(struct sim_cluster *cluster);
 
 #endif
