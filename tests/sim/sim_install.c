@@ -6,6 +6,7 @@
 
 #include "consensus/snapshot.h"
 #include "tests/sim/sim_snapshots.h"
+#include "tests/sim/sim_story.h"
 
 #define MS 1000u
 #define SECOND 1000000u
@@ -32,51 +33,19 @@ static unsigned leader_of(struct sim_cluster *cluster)
 /* --- Content ---------------------------------------------------------------------------------------------------------
  */
 
-struct filler {
-    struct sim_request request;
-    char key[24];
-    char value[VALUE_BYTES];
-    bool done;
-};
-
-static void filled_cb(struct sim_request *request, enum sim_result result)
-{
-    struct filler *filler = request->data;
-
-    (void)result;
-    filler->done = true;
-}
-
-static bool is_filled(struct sim_cluster *cluster, void *filler)
-{
-    (void)cluster;
-    return ((struct filler *)filler)->done;
-}
-
 /* Write `n` keys of 20 kB that don't compress. */
 static void fill(struct sim_cluster *cluster, unsigned n)
 {
-    static struct filler filler;
+    static char value[VALUE_BYTES];
     static unsigned number;
 
     for (unsigned i = 0; i < n && !cluster->world.violated; i++) {
-        memset(&filler, 0, sizeof filler);
-        for (size_t at = 0; at < sizeof filler.value; at++) {
-            filler.value[at] = (char)sim_random_below(&cluster->random, 256);
+        char key[24];
+        for (size_t at = 0; at < sizeof value; at++) {
+            value[at] = (char)sim_random_below(&cluster->random, 256);
         }
-        snprintf(filler.key, sizeof filler.key, "fill:%u", number++ % 200);
-        sim_reply_init(&filler.request.reply);
-        filler.request.data = &filler;
-        filler.request.done = filled_cb;
-        filler.request.argc = 3;
-        filler.request.argv[0] = (struct iovec){(void *)(uintptr_t) "SET", 3};
-        filler.request.argv[1] = (struct iovec){filler.key, strlen(filler.key)};
-        filler.request.argv[2] = (struct iovec){filler.value, sizeof filler.value};
-        sim_node_request(&cluster->nodes[leader_of(cluster)], &filler.request);
-        sim_cluster_expect(cluster, is_filled, &filler, 10 * SECOND, "liveness", "a write ends");
-        if (filler.done) {
-            sim_reply_fini(&filler.request.reply);
-        }
+        snprintf(key, sizeof key, "fill:%u", number++ % 200);
+        sim_story_set(cluster, key, value, sizeof value);
     }
 }
 

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tests/sim/sim_story.h"
+
 #define MS 1000u
 #define SECOND 1000000u
 #define KIB 1024u
@@ -82,19 +84,29 @@ static bool is_taken(struct sim_cluster *cluster, void *taking)
     return ((struct taking *)taking)->done;
 }
 
+static void begin_taking(struct sim_cluster *cluster, unsigned node, struct taking *taking)
+{
+    memset(taking, 0, sizeof *taking);
+    taking->request = (struct replica_snapshot_request){.data = taking, .cb = taken_cb};
+    require(cluster,
+            cluster->world.violated ||
+                (cluster->nodes[node].state == SIM_NODE_UP &&
+                 replica_snapshot_take(cluster->nodes[node].replica, &taking->request) == REPLICA_OK),
+            "a snapshot can be taken");
+}
+
+static void expect_taken(struct sim_cluster *cluster, struct taking *taking)
+{
+    sim_cluster_expect(cluster, is_taken, taking, 60 * SECOND, "liveness", "a snapshot is taken");
+    require(cluster, cluster->world.violated || taking->status == REPLICA_OK, "taking a snapshot succeeds");
+}
+
 void sim_snapshot_take(struct sim_cluster *cluster, unsigned node)
 {
     static struct taking taking;
 
-    memset(&taking, 0, sizeof taking);
-    taking.request = (struct replica_snapshot_request){.data = &taking, .cb = taken_cb};
-    if (cluster->nodes[node].state != SIM_NODE_UP ||
-        replica_snapshot_take(cluster->nodes[node].replica, &taking.request) != REPLICA_OK) {
-        require(cluster, cluster->world.violated, "a snapshot can be taken");
-        return;
-    }
-    sim_cluster_expect(cluster, is_taken, &taking, 60 * SECOND, "liveness", "a snapshot is taken");
-    require(cluster, taking.status == REPLICA_OK, "taking a snapshot succeeds");
+    begin_taking(cluster, node, &taking);
+    expect_taken(cluster, &taking);
 }
 
 /* --- Taking and restarting -------------------------------------------------------------------------------------------
@@ -162,17 +174,56 @@ static bool has_started(struct sim_cluster *cluster, void *node)
     return n->state == SIM_NODE_UP && !replica_is_loading(n->replica);
 }
 
-/* Each node takes a snapshot, so slowly that many writes change what is not in the file yet. Its content is that of its
- * index all the same: the node starts from it, and then its digests are those of the others. */
+/* Content that takes many slices, and is another one each time. */
+static void write_content(struct sim_cluster *cluster, unsigned version)
+{
+    char value[80];
+
+    memset(value, (int)('a' + version), sizeof value);
+    for (unsigned i = 0; i < 40 && !cluster->world.violated; i++) {
+        char key[24];
+        snprintf(key, sizeof key, "content:%u", i);
+        sim_story_set(cluster, key, value, sizeof value);
+    }
+}
+
+struct written {
+    unsigned node;
+    uint64_t bytes; /* the most there were */
+};
+
+static bool writes_no_more(struct sim_cluster *cluster, void *written)
+{
+    struct written *w = written;
+    struct replica_info info;
+
+    look(cluster, w->node, &info);
+    w->bytes = info.snapshot_bytes_written > w->bytes ? info.snapshot_bytes_written : w->bytes;
+    return !info.snapshot_taking;
+}
+
+/* Each node takes a snapshot, so slowly that all of its content is changed before most of that is in the file. Its
+ * content is that of its index all the same: the node starts from it, and then its digests are those of the others. */
 void sim_snapshot_cut(struct sim_cluster *cluster)
 {
-    configure(cluster, 0, 2 * KIB, 0);
-    for (unsigned node = 0; node < cluster->n_nodes && !cluster->world.violated; node++) {
-        struct replica_info after;
+    static struct taking taking;
 
-        sim_snapshot_take(cluster, node);
+    configure(cluster, 0, 2 * KIB, 0);
+    write_content(cluster, 0);
+    for (unsigned node = 0; node < cluster->n_nodes && !cluster->world.violated; node++) {
+        struct replica_info before, after;
+
+        struct written written = {.node = node};
+
+        begin_taking(cluster, node, &taking);
+        write_content(cluster, node + 1);
+        look(cluster, node, &before);
+        require(cluster, before.snapshot_taking && before.snapshot_bytes_written > 0,
+                "everything changes while it is being taken");
+        sim_cluster_expect(cluster, writes_no_more, &written, 60 * SECOND, "liveness", "the content ends");
+        require(cluster, written.bytes > before.snapshot_bytes_written + 2 * KIB, "most is written after that");
+        expect_taken(cluster, &taking);
         look(cluster, node, &after);
-        require(cluster, after.applied > after.snapshot.index + 20, "taking it lasts for many writes");
         const uint64_t index = after.snapshot.index;
         sim_node_crash(&cluster->nodes[node]);
         sim_node_start(&cluster->nodes[node]);

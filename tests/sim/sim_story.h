@@ -15,6 +15,8 @@ bool sim_story_wrote_since(struct sim_cluster *cluster, void *since_us);
 bool sim_story_expect_write(struct sim_cluster *cluster, uint64_t within_us, const char *what);
 /* Nothing gets from either to the other, or again everything. */
 void sim_story_block_pair(struct sim_cluster *cluster, unsigned a, unsigned b, bool blocked);
+/* A write of one key by nobody of the workload, and wait until it has ended, well or not. */
+void sim_story_set(struct sim_cluster *cluster, const char *key, const void *value, size_t len);
 /* The story is not what it should be unless this holds. */
 void sim_story_require(struct sim_cluster *cluster, bool holds, const char *what);
 
