@@ -99,7 +99,7 @@ static enum replica_status edit(struct replica *r, enum replica_change_kind kind
         return server != NULL ? refuse(why, "it is a member already") : add(r, id, address, servers, n, why);
     }
     if (server == NULL) {
-        return refuse(why, "it is not a member");
+        return refuse(why, "it is not a member of this cluster");
     }
     switch (kind) {
     case REPLICA_PROMOTE:
@@ -219,7 +219,7 @@ enum replica_status replica_change(struct replica *r, enum replica_change_kind k
     }
     if (!keeps_quorum(r, servers, n)) {
         return refuse(why, "too few of the voters that would remain answer now: the cluster could not commit anything "
-                           "any more");
+                           "any more; bring more of them up, or add and promote others, first");
     }
     if (id == r->config.id && (kind == REPLICA_DEMOTE || kind == REPLICA_REMOVE)) {
         return refuse(why, "it leads: hand leadership to another node first"); /* last: nobody hands over in vain */

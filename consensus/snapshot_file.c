@@ -180,8 +180,8 @@ static void open_done_cb(struct env_disk_req *req, enum env_status env_status)
         return;
     }
     if (file->size % ENV_BLOCK != 0 || file->size < ENV_BLOCK + SNAPSHOT_TRAILER_BYTES) {
-        snapshot_file_explain(file, "it was shortened to %llu bytes. %s", (unsigned long long)file->size,
-                              snapshot_advice);
+        snapshot_file_explain(file, "%llu bytes are not its whole size: it was cut off, or has grown. %s",
+                              (unsigned long long)file->size, snapshot_advice);
         finish(file, SNAPSHOT_DAMAGED);
         return;
     }

@@ -27,6 +27,7 @@
 #define PIECE_BYTES "1048576"
 #define POLL_MS 100u
 #define RETRY_MS 500u
+#define ONCE_PATIENCE_S 30
 
 static const char usage_text[] =
     "Usage: lockstep archive DIR [OPTION]...\n"
@@ -39,7 +40,9 @@ static const char usage_text[] =
     "  --addr HOST:PORT[,...]  nodes to ask for the members, the first that answers counts (default 127.0.0.1:7379, "
     "then\n"
     "                          :7380 and :7381). Followers do the work as long as there are any\n"
-    "  --once                  stop when everything that was committed at the start is archived\n"
+    "  --once                  stop when everything that was committed at the start is archived; fail if no node "
+    "answers\n"
+    "                          for 30 s\n"
     "  --base                  take a new base backup first, so that restoring gets faster\n"
     "  --sync-ms T             what was archived is on disk for sure after this long at the latest (default 1000)\n"
     "  --timeout-ms T          for connecting and for each answer (default 5000)\n"
@@ -49,7 +52,8 @@ static const char usage_text[] =
     "If entries were dropped by all nodes before they were archived, a new base backup is taken, and revisions in "
     "between\n"
     "can't be restored. Older base backups and files may be removed by hand, oldest first.\n"
-    "Exit codes: 0 stopped as asked; 1 failed, and the message says why; 2 wrong command line.\n";
+    "Exit codes: 0 stopped as asked, with --once: all is archived; 1 failed, and the message says why; 2 wrong command "
+    "line.\n";
 
 struct archive {
     const char *dir;
@@ -69,6 +73,7 @@ struct archive {
     struct address address;
     unsigned node;    /* the next one to be tried, 0: the most suitable */
     unsigned n_nodes; /* as seen last */
+    uint64_t lost_us; /* since when no node has answered, 0: one does */
     unsigned gone;    /* nodes in a row that had dropped what is due */
     char error[ENTRIES_ERROR_MAX];
 };
@@ -238,6 +243,7 @@ static bool connect_next(struct archive *a)
     struct cluster_view view;
     char error[CONNECTION_ERROR_MAX];
     if (!cluster_view_get(&view, &a->seeds, a->timeout_ms, error)) {
+        a->node++;
         return fail(a, "%s", error);
     }
     const struct cluster_node *node = a->node == 0 ? cluster_view_follower(&view) : NULL;
@@ -360,6 +366,14 @@ static bool bridge_gap(struct archive *a)
     return true;
 }
 
+/* Somebody waits for --once to end. */
+static bool lost_for_good(struct archive *a)
+{
+    const uint64_t now_us = a->env->ops->now_us(a->env);
+    a->lost_us = a->lost_us != 0 ? a->lost_us : now_us;
+    return now_us - a->lost_us > ONCE_PATIENCE_S * UINT64_C(1000000);
+}
+
 /* One round. False: a->error. */
 static bool round_run(struct archive *a)
 {
@@ -369,10 +383,12 @@ static bool round_run(struct archive *a)
     }
     switch (pulled) {
     case PULLED_SOME:
+        a->lost_us = 0;
         a->node = 0;
         a->gone = 0;
         break;
     case PULLED_NONE:
+        a->lost_us = 0;
         if (!sync_now(a)) {
             return false;
         }
@@ -390,6 +406,9 @@ static bool round_run(struct archive *a)
         disconnect(a);
         if (!a->quiet && a->node % 10 == 1) {
             fprintf(stderr, "lockstep archive: %s; trying again\n", a->error);
+        }
+        if (a->once && lost_for_good(a)) {
+            return false;
         }
         nap(RETRY_MS);
         break;
@@ -435,6 +454,9 @@ static int archive_run(struct archive *a)
         if (!archive_writer_close(a->writer, ok, why) && ok) {
             ok = fail(a, "%s", why);
         }
+    }
+    if (ok && a->once && (a->goal == 0 || a->next <= a->goal)) {
+        ok = fail(a, "stopped before everything was archived; the same command goes on");
     }
     file_env_free(a->env);
     if (!ok) {

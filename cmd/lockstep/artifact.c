@@ -37,7 +37,8 @@ static enum artifact directory_of(const char *path)
     for (struct dirent *d = readdir(dir); d != NULL; d = readdir(dir)) {
         uint64_t index, term;
         uint32_t generation;
-        node = node || strcmp(d->d_name, "state") == 0 || wal_name_parse(d->d_name, &generation);
+        node = node || strcmp(d->d_name, "state") == 0 || strcmp(d->d_name, "unfinished") == 0 ||
+               wal_name_parse(d->d_name, &generation);
         archive = archive || archive_name_parse(d->d_name, &index) || snapshot_name_parse(d->d_name, &index, &term);
     }
     (void)closedir(dir);

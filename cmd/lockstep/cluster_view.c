@@ -28,10 +28,8 @@ bool cluster_view_get(struct cluster_view *view, const struct seeds *seeds, unsi
     unsigned at = 0;
     *view = (struct cluster_view){0};
     snprintf(error, CONNECTION_ERROR_MAX, "out of memory");
-    while (seed != NULL && at < seeds->n && !node_status_fetch(&seeds->at[at], timeout_ms, seed, error)) {
-        at++;
-    }
-    const bool ok = seed != NULL && at < seeds->n && members_of(view, seed, &seeds->at[at]);
+    const bool ok = seed != NULL && node_status_first(seeds, timeout_ms, seed, &at, error) &&
+                    members_of(view, seed, &seeds->at[at]);
     free(seed);
     for (unsigned i = 0; ok && i < view->n; i++) {
         struct cluster_node *node = &view->nodes[i];

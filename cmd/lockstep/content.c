@@ -112,7 +112,9 @@ static void done_cb(void *ctx, enum snapshot_status status, const char *error)
     struct reading *r = ctx;
     r->done = true;
     if (status != SNAPSHOT_OK) {
-        fail(r->content, status, "%s", error);
+        /* What follows a node whose snapshot this is should do: it may be a backup. */
+        const char *advice = strstr(error, ". Keep the file");
+        fail(r->content, status, "%.*s", advice != NULL ? (int)(advice - error) : (int)strlen(error), error);
         return;
     }
     if (r->loader == NULL) {

@@ -39,18 +39,22 @@ static void nap(unsigned ms)
 static bool catch_up(struct fetch *f, uint64_t commit)
 {
     const time_t until = time(NULL) + CATCH_UP_S;
-    char error[CONNECTION_ERROR_MAX] = "it does not catch up";
+    char error[CONNECTION_ERROR_MAX] = "out of memory";
     struct node_status *status = malloc(sizeof *status);
-    bool done = false;
-    while (status != NULL && !done && time(NULL) <= until) {
-        done = node_status_fetch(&f->address, f->timeout_ms, status, error) && status->applied >= commit;
+    bool done = false, up = status != NULL;
+    while (!done && up && time(NULL) <= until) {
+        up = node_status_fetch(&f->address, f->timeout_ms, status, error);
+        done = up && status->applied >= commit;
         if (!done) {
             nap(20);
         }
     }
     free(status);
-    return done || fail(f, "%s:%u has not applied entry %" PRIu64 " within %d s (%s): try another node with --addr",
-                        f->address.host, f->address.port, commit, CATCH_UP_S, error);
+    if (!up) {
+        return fail(f, "%s:%u: %s", f->address.host, f->address.port, error);
+    }
+    return done || fail(f, "%s:%u has not applied entry %" PRIu64 " within %d s: try another node with --addr",
+                        f->address.host, f->address.port, commit, CATCH_UP_S);
 }
 
 static bool choose(struct fetch *f, const struct seeds *seeds, bool exactly)

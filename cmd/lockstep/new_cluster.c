@@ -1,5 +1,6 @@
-/* The directory gets the file `joined` (uuid and timeouts), a snapshot, and last the file `state`: without that no node
- * starts on it. There is no log: the node begins one behind the snapshot (docs/FORMATS.md, section Restored directory).
+/* The directory gets the file `joined` (uuid and timeouts), a snapshot, and the file `state`; meanwhile `unfinished`
+ * keeps nodes from starting on it. There is no log: the node begins one behind the snapshot (docs/FORMATS.md, section
+ * Restored directory).
  */
 #include "cmd/lockstep/new_cluster.h"
 
@@ -132,7 +133,8 @@ bool new_cluster_dir_ok(const char *dir, char error[NEW_CLUSTER_ERROR_MAX])
         return false;
     }
     for (struct dirent *entry = readdir(d); entry != NULL && empty; entry = readdir(d)) {
-        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+                strcmp(entry->d_name, "lock") == 0; /* of a try that was killed, or refused later */
     }
     (void)closedir(d);
     if (!empty) {
@@ -141,6 +143,27 @@ bool new_cluster_dir_ok(const char *dir, char error[NEW_CLUSTER_ERROR_MAX])
                  dir);
     }
     return empty;
+}
+
+/* Whoever starts a node on what a killed `restore` left behind must not get an empty cluster. Durable. */
+static bool mark(const char *dir, bool unfinished, char error[NEW_CLUSTER_ERROR_MAX])
+{
+    const int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool ok = dir_fd >= 0;
+    if (ok && unfinished) {
+        const int fd = openat(dir_fd, "unfinished", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        ok = fd >= 0 && close(fd) == 0;
+    } else if (ok) {
+        ok = unlinkat(dir_fd, "unfinished", 0) == 0;
+    }
+    ok = ok && fsync(dir_fd) == 0;
+    if (!ok) {
+        snprintf(error, NEW_CLUSTER_ERROR_MAX, "can't write to the directory %.500s: %s", dir, strerror(errno));
+    }
+    if (dir_fd >= 0) {
+        (void)close(dir_fd);
+    }
+    return ok;
 }
 
 static bool joined_write(const struct new_cluster *c, const char *dir, char error[NEW_CLUSTER_ERROR_MAX])
@@ -220,23 +243,36 @@ bool new_cluster_write(const struct new_cluster *c, struct content *content, con
         snprintf(error, NEW_CLUSTER_ERROR_MAX, "%s", why);
         return false;
     }
-    const bool ok =
-        joined_write(c, dir, error) && snapshot_write(c, content, env, error) && state_write(c, content, env, error);
+    const bool ok = mark(dir, true, error) && joined_write(c, dir, error) && snapshot_write(c, content, env, error) &&
+                    state_write(c, content, env, error) && mark(dir, false, error);
     file_env_free(env);
     return ok;
 }
 
-void new_cluster_advice(const struct new_cluster *c, const char *command, const char *dir)
+/* "PEERHOST:PEERPORT,HOST:PORT" as flags of lockstepd. */
+static void flags_print(const char *address)
 {
-    char uuid[33];
-    new_cluster_uuid_format(c, uuid);
-    printf("start it with: lockstepd --id %" PRIu64 " --dir %s and its --bind, --port and --peer-port\n", c->id, dir);
+    const char *client = strchr(address, ',') + 1, *colon = strrchr(client, ':');
+    const char *peer = memrchr(address, ':', (size_t)(client - 1 - address));
+    const bool v6 = client[0] == '[';
+    printf(" --bind %.*s --port %s --peer-port %.*s\n", (int)(colon - client) - 2 * v6, client + v6, colon + 1,
+           (int)(client - 1 - (peer + 1)), peer + 1);
+}
+
+void new_cluster_advice(const struct new_cluster *c, const char *again, const char *dir)
+{
+    for (unsigned i = 0; i < c->n_nodes; i++) {
+        if (c->nodes[i].id == c->id) {
+            printf("start it with: lockstepd --id %" PRIu64 " --dir %s", c->id, dir);
+            flags_print(c->nodes[i].address);
+        }
+    }
     if (c->n_nodes > 1) {
-        printf("make the directories of the others from the same source, each with its own --id and --to:\n");
+        printf("make the directories of the others from the same source:\n");
     }
     for (unsigned i = 0; i < c->n_nodes; i++) {
         if (c->nodes[i].id != c->id) {
-            printf("  %s --uuid %s --id %" PRIu64 " --to DATADIR\n", command, uuid, c->nodes[i].id);
+            printf("  %s --id %" PRIu64 " --to DATADIR\n", again, c->nodes[i].id);
         }
     }
 }

@@ -28,10 +28,11 @@ void new_cluster_uuid_format(const struct new_cluster *cluster, char text[33]);
 void new_cluster_settings(struct new_cluster *cluster, const struct content *content);
 /* Is `dir` missing or empty? False: `error`. */
 bool new_cluster_dir_ok(const char *dir, char error[NEW_CLUSTER_ERROR_MAX]);
-/* Write the data directory; complete when this returns true. */
+/* Write the data directory; complete when this returns true. Until then it holds the file `unfinished`, with which no
+ * node starts. */
 bool new_cluster_write(const struct new_cluster *cluster, struct content *content, const char *dir,
                        char error[NEW_CLUSTER_ERROR_MAX]);
-/* What to do next, for people. */
-void new_cluster_advice(const struct new_cluster *cluster, const char *command, const char *dir);
+/* What to do next, for people; `again` is the command without --id and --to. */
+void new_cluster_advice(const struct new_cluster *cluster, const char *again, const char *dir);
 
 #endif

@@ -69,6 +69,8 @@ static bool status_read(const json_t *root, struct node_status *status)
     reads_read(root, status);
     const char *cluster = json_string_value(json_object_get(root, "cluster"));
     snprintf(status->cluster, sizeof(status->cluster), "%s", cluster != NULL ? cluster : "");
+    uint64_t port = 0;
+    status->peer_port = get_u64(root, "peer_port", &port) && port <= 65535 ? (unsigned)port : 0;
     (void)get_u64(root, "feature_level", &status->feature_level);
     (void)get_u64(root, "feature_level_max", &status->feature_level_max);
     status->change_pending = json_is_true(json_object_get(root, "change_pending"));
@@ -113,4 +115,22 @@ bool node_status_fetch(const struct address *address, unsigned timeout_ms, struc
     }
     connection_close(connection);
     return ok;
+}
+
+bool node_status_first(const struct seeds *seeds, unsigned timeout_ms, struct node_status *status, unsigned *at,
+                       char error[CONNECTION_ERROR_MAX])
+{
+    size_t used = 0;
+    error[0] = '\0';
+    for (*at = 0; *at < seeds->n; (*at)++) {
+        const struct address *address = &seeds->at[*at];
+        char why[CONNECTION_ERROR_MAX];
+        if (node_status_fetch(address, timeout_ms, status, why)) {
+            return true;
+        }
+        const int n = snprintf(error + used, CONNECTION_ERROR_MAX - used, "%s%s:%u: %s", used > 0 ? "; " : "",
+                               address->host, address->port, why);
+        used += n > 0 && used + (size_t)n < CONNECTION_ERROR_MAX ? (size_t)n : 0;
+    }
+    return false;
 }

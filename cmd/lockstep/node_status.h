@@ -27,7 +27,8 @@ struct node_status {
     uint64_t term, leader;           /* leader 0: none known */
     uint64_t commit, applied, last;
     uint64_t pid, uptime_ms;
-    char cluster[33]; /* uuid of the cluster, "" if the node does not say */
+    unsigned peer_port; /* on which it listens for nodes, 0: not said */
+    char cluster[33];   /* uuid of the cluster, "" if the node does not say */
     /* What nodes of earlier versions don't say: "" and 0. */
     char local_reads[NODE_STATUS_ROLE_MAX]; /* "yes": it answers linearizable reads from memory; else why not */
     uint64_t local_left_us;                 /* for at most this long, unless renewed */
@@ -42,6 +43,9 @@ struct node_status {
 
 /* Ask the node at `address`, within timeout_ms for connecting and for each read. False: message in `error`. */
 bool node_status_fetch(const struct address *address, unsigned timeout_ms, struct node_status *status,
+                       char error[CONNECTION_ERROR_MAX]);
+/* The first of the seeds that answers, `*at` in the list. False: none does, and `error` says why of each. */
+bool node_status_first(const struct seeds *seeds, unsigned timeout_ms, struct node_status *status, unsigned *at,
                        char error[CONNECTION_ERROR_MAX]);
 /* From the JSON text alone. */
 bool node_status_parse(const char *text, size_t len, struct node_status *status, char error[CONNECTION_ERROR_MAX]);

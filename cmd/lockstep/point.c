@@ -199,7 +199,7 @@ static void base_cb(void *ctx, const char *name, uint64_t size)
 /* The newest base that is good and not beyond the point. */
 static bool load_base(struct search *s, struct env *env, uint64_t first)
 {
-    char name[SNAPSHOT_NAME_BYTES], skipped[CONTENT_ERROR_MAX + 4] = "";
+    char name[SNAPSHOT_NAME_BYTES], skipped[CONTENT_ERROR_MAX + 4] = "", oldest[120] = "", when[40];
     for (unsigned i = 0; i < s->n_bases; i++) {
         struct content head;
         snapshot_name_format(name, s->bases[i].index, s->bases[i].term, "");
@@ -207,6 +207,9 @@ static bool load_base(struct search *s, struct env *env, uint64_t first)
         const bool fits = readable && !is_beyond(s->point, &head.meta);
         if (!readable) {
             snprintf(skipped, sizeof skipped, " (%s)", head.error);
+        } else if (!fits) {
+            point_format_time(when, head.meta.cluster_time_ms);
+            snprintf(oldest, sizeof oldest, ": the oldest is of revision %" PRIu64 ", %s", head.meta.revision, when);
         }
         content_fini(&head);
         if (!fits) {
@@ -224,7 +227,7 @@ static bool load_base(struct search *s, struct env *env, uint64_t first)
     if (first == 1) {
         return content_empty(s->content) || fail(s, "out of memory");
     }
-    return fail(s, "%s holds no base backup from before that point%s", s->path, skipped);
+    return fail(s, "%s holds no base backup from before that point%s%s", s->path, oldest, skipped);
 }
 
 static bool from_archive(struct search *s)

@@ -3,6 +3,8 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <libgen.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +67,7 @@ struct restore {
     bool recover;
     const char *from;
     char *to, *uuid, *nodes;
+    char node_list[4096]; /* `nodes` as it was given */
     struct point point;
     struct new_cluster cluster;
     bool accept, json;
@@ -83,6 +86,7 @@ static void progress_print(uint64_t done, uint64_t of)
 /* What the survivor knows, and what nobody can know. */
 static void loss_print(const struct restore *r, const struct content *content)
 {
+    FILE *out = r->json ? stderr : stdout; /* what programs read is the object alone */
     struct configuration_server servers[REPLICA_SERVERS_MAX];
     struct configuration_settings settings;
     const struct snapshot_meta *m = &content->meta;
@@ -90,32 +94,50 @@ static void loss_print(const struct restore *r, const struct content *content)
     char when[40];
     unsigned voters = 0;
     point_format_time(when, m->cluster_time_ms);
-    printf("%s holds entries up to index %" PRIu64 " of term %" PRIu64 ": revision %" PRIu64
-           ", cluster time %s, %" PRIu64 " s ago\n",
-           r->from, m->index, m->term, m->revision, when,
-           now_ms > m->cluster_time_ms ? (now_ms - m->cluster_time_ms) / 1000 : 0);
+    fprintf(out,
+            "%s holds entries up to index %" PRIu64 " of term %" PRIu64 ": revision %" PRIu64
+            ", cluster time %s, %" PRIu64 " s ago\n",
+            r->from, m->index, m->term, m->revision, when,
+            now_ms > m->cluster_time_ms ? (now_ms - m->cluster_time_ms) / 1000 : 0);
     if (m->configuration_len > 0 && configuration_check(m->configuration, m->configuration_len, REPLICA_SERVERS_MAX,
                                                         REPLICA_ADDRESS_MAX, &settings)) {
         const unsigned n = configuration_servers(m->configuration, servers, REPLICA_SERVERS_MAX);
         for (unsigned i = 0; i < n; i++) {
             voters += servers[i].voter;
-            printf("  member of the old cluster: node %" PRIu64 " %s %s\n", servers[i].id, servers[i].address,
-                   servers[i].voter ? "voter" : "learner");
+            fprintf(out, "  member of the old cluster: node %" PRIu64 " %s %s\n", servers[i].id, servers[i].address,
+                    servers[i].voter ? "voter" : "learner");
         }
-        printf("%s\n", voters <= 1 ? "It was the only voter: nothing that was acknowledged is missing."
-                                   : "A majority of these voters can have acknowledged writes that never came here:");
+        fprintf(out, "%s\n",
+                voters <= 1 ? "It was the only voter: nothing that was acknowledged is missing."
+                            : "A majority of these voters can have acknowledged writes that never came here:");
     }
     if (voters != 1) {
-        printf("every write acknowledged behind index %" PRIu64 ", which is after %s or in that millisecond, is lost.\n"
-               "Writes at the end of the log that were never acknowledged (-UNKNOWN) may become part of the content.\n",
-               m->index, when);
+        fprintf(
+            out,
+            "every write acknowledged behind index %" PRIu64 ", which is after %s or in that millisecond, is lost.\n"
+            "Writes at the end of the log that were never acknowledged (-UNKNOWN) may become part of the content.\n",
+            m->index, when);
     }
+}
+
+/* The command with which the other nodes are made. */
+static void again_format(const struct restore *r, char *text, size_t size)
+{
+    char uuid[33], point[64] = "";
+    new_cluster_uuid_format(&r->cluster, uuid);
+    if (r->point.by_revision) {
+        snprintf(point, sizeof point, " --to-revision %" PRIu64, r->point.revision);
+    } else if (r->point.by_time) {
+        snprintf(point, sizeof point, " --to-time %" PRIu64, r->point.time_ms);
+    }
+    snprintf(text, size, "lockstep %s %s --nodes %s --uuid %s%s%s", r->recover ? "recover" : "restore", r->from,
+             r->node_list, uuid, point, r->accept ? " --accept-data-loss" : "");
 }
 
 static void done_print(const struct restore *r, const struct content *content)
 {
     const struct snapshot_meta *m = &content->meta;
-    char uuid[33], digest[17], when[40];
+    char uuid[33], digest[17], when[40], again[8192];
     new_cluster_uuid_format(&r->cluster, uuid);
     snprintf(digest, sizeof digest, "%016" PRIx64, store_digest(content->store));
     if (r->json) {
@@ -133,7 +155,20 @@ static void done_print(const struct restore *r, const struct content *content)
     printf("%s: revision %" PRIu64 ", entry %" PRIu64 ", cluster time %s, %" PRIu64 " keys, digest %s\n", r->to,
            store_revision(content->store), m->index, when, store_keys(content->store), digest);
     printf("node %" PRIu64 " of the new cluster %s\n", r->cluster.id, uuid);
-    new_cluster_advice(&r->cluster, r->recover ? "lockstep recover" : "lockstep restore", r->to);
+    again_format(r, again, sizeof again);
+    new_cluster_advice(&r->cluster, again, r->to);
+}
+
+/* Would the new directory be made inside the old one, which is not to be changed? */
+static bool is_inside(const char *dir, const char *of)
+{
+    char outer[PATH_MAX], parent[PATH_MAX], copy[PATH_MAX];
+    snprintf(copy, sizeof copy, "%s", dir);
+    if (realpath(of, outer) == NULL || realpath(dirname(copy), parent) == NULL) {
+        return false;
+    }
+    const size_t len = strlen(outer);
+    return strncmp(parent, outer, len) == 0 && (parent[len] == '\0' || parent[len] == '/');
 }
 
 static int restore_run(struct restore *r)
@@ -148,6 +183,11 @@ static int restore_run(struct restore *r)
         fprintf(stderr, "lockstep: %s is %s\n", r->from,
                 r->recover ? "not the data directory of a node: for backups and archives there is lockstep restore"
                            : "the data directory of a node: for the loss of a majority there is lockstep recover");
+        return EXIT_FAILED;
+    }
+    if (is_inside(r->to, r->from)) {
+        fprintf(stderr, "lockstep: %s lies inside %s, in which nothing is to be changed: give another directory\n",
+                r->to, r->from);
         return EXIT_FAILED;
     }
     bool ok = point_load(r->from, &r->point, &content, error, progress_print);
@@ -180,6 +220,7 @@ static bool arguments_ok(struct restore *r, const char *name)
         fprintf(stderr, "lockstep %s: --to, --id and --nodes are needed (lockstep %s --help)\n", name, name);
         return false;
     }
+    snprintf(r->node_list, sizeof r->node_list, "%s", r->nodes);
     if (!new_cluster_nodes(&r->cluster, r->nodes) || !new_cluster_uuid(&r->cluster, r->uuid)) {
         return false;
     }

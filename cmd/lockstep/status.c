@@ -67,7 +67,23 @@ static void *probe_run(void *data)
     return NULL;
 }
 
-static bool overview_gather(struct overview *overview, const struct node_status *seed, unsigned timeout_ms)
+/* A node that moved is not where the members' list says, but was asked where it is. */
+static void moved_note(struct probe *probe, const struct node_status *seed, const struct address *at)
+{
+    if (probe->up || probe->member.id != seed->id) {
+        return;
+    }
+    fprintf(stderr,
+            "lockstep: node %" PRIu64 " answers at %s:%u, but the others are told %s:%u: if it moved, tell them with "
+            "lockstep member address\n",
+            seed->id, at->host, at->port, probe->member.address.host, probe->member.address.port);
+    probe->member.address = *at;
+    probe->status = *seed;
+    probe->up = true;
+}
+
+static bool overview_gather(struct overview *overview, const struct node_status *seed, const struct address *at,
+                            unsigned timeout_ms)
 {
     overview->n = seed->n_members;
     overview->probes = calloc(overview->n == 0 ? 1 : overview->n, sizeof(*overview->probes));
@@ -89,6 +105,7 @@ static bool overview_gather(struct overview *overview, const struct node_status 
         if (probe->threaded) {
             pthread_join(probe->thread, NULL);
         }
+        moved_note(probe, seed, at);
         overview->all_up = overview->all_up && probe->up;
         if (probe->up && strcmp(probe->status.role, "leader") == 0 && probe->status.term >= overview->term) {
             overview->term = probe->status.term;
@@ -217,6 +234,7 @@ static void overview_print_json(const struct overview *overview)
 static void seed_complete(struct node_status *seed, const struct address *address)
 {
     if (seed->n_members == 0) {
+        fprintf(stderr, "lockstep: node %" PRIu64 " is not a member of a cluster yet: lockstep member add\n", seed->id);
         seed->members[0] = (struct node_member){.id = seed->id, .address = *address};
         seed->n_members = 1;
     }
@@ -225,9 +243,11 @@ static void seed_complete(struct node_status *seed, const struct address *addres
 static int status_run(const struct status_options *options)
 {
     struct node_status *seed = malloc(sizeof(*seed));
+    const struct address *at = options->seeds.at;
     bool found = false;
     for (unsigned i = 0; seed != NULL && !found && i < options->seeds.n; i++) {
         char error[CONNECTION_ERROR_MAX];
+        at = &options->seeds.at[i];
         found = node_status_fetch(&options->seeds.at[i], options->timeout_ms, seed, error);
         if (found) {
             seed_complete(seed, &options->seeds.at[i]);
@@ -237,7 +257,7 @@ static int status_run(const struct status_options *options)
     }
     struct overview overview = {0};
     int code = EXIT_FAILED;
-    if (found && overview_gather(&overview, seed, options->timeout_ms)) {
+    if (found && overview_gather(&overview, seed, at, options->timeout_ms)) {
         if (options->json) {
             overview_print_json(&overview);
         } else {

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "cmd/lockstep/artifact.h"
@@ -423,6 +424,10 @@ static void data_directory(struct verify *v, const char *path)
     }
     known->v = v;
     known->path = path;
+    if (access(join(file, path, "unfinished"), F_OK) == 0) {
+        row(v, RESULT_DAMAGED, ARTIFACT_DATADIR, path,
+            "`lockstep restore` or `recover` did not finish: remove the directory and run it again");
+    }
     slots_row(v, &d, path);
     nodes_row(v, join(file, path, "nodes"));
     snapshots_rows(v, &d, path, known);

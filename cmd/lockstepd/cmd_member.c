@@ -111,6 +111,34 @@ static void list(struct call *call)
     }
 }
 
+/* What the replica would refuse too, with what only this layer knows. True: answered. */
+static bool refused_early(struct call *call, enum replica_change_kind kind, uint64_t id)
+{
+    struct node *node = call->session->owner->node;
+    struct replica_info info;
+    struct member m;
+
+    replica_info(node_replica(node), &info);
+    if (info.role != REPLICA_LEADER) {
+        return false;
+    }
+    const bool is_member = member_find(node, id, &m);
+    if (kind == REPLICA_ADD_LEARNER && !is_member && id < info.next_id) {
+        call_error(call, "ERR the id, or a larger one, is or was in use, and an id is never used again: give %" PRIu64,
+                   info.next_id);
+        return true;
+    }
+    if (kind == REPLICA_PROMOTE && is_member && !m.voter && !m.connected) {
+        call_error(
+            call,
+            "ERR it is not connected: the leader can't reach its port for nodes, %s:%u. Does it run, and is that "
+            "the address? If not: MEMBER ADDRESS",
+            m.host, m.peer_port);
+        return true;
+    }
+    return false;
+}
+
 void run_lockstep_member(struct call *call)
 {
     static const struct {
@@ -134,6 +162,9 @@ void run_lockstep_member(struct call *call)
             continue;
         }
         if (!id_argument(call, 3, &id) || (call->argc == 5 && !address_argument(call, 4, id, address))) {
+            return;
+        }
+        if (refused_early(call, changes[i].kind, id)) {
             return;
         }
         const enum replica_status status =

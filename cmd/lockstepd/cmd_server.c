@@ -337,6 +337,7 @@ static void run_status(struct call *call)
     bool known = member_find(owner->node, owner->config->id, &self);
     json_address(&text, known ? self.host : owner->config->bind, known ? self.port : owner->config->port);
     status_reads(&text, &info, &stats);
+    buffer_printf(&text, ",\"peer_port\":%u", owner->config->peer_port);
     buffer_printf(&text, ",\"feature_level\":%u,\"feature_level_max\":%u", info.feature_level, info.feature_level_max);
     buffer_printf(&text, ",\"change_pending\":%s,\"quarantined\":%s", info.configuration_committed ? "false" : "true",
                   info.quarantined != 0 ? "true" : "false");

@@ -131,12 +131,11 @@ static bool ask(const char *address, char text[JOIN_TEXT_MAX], char *error)
 /* --- The file --------------------------------------------------------------------------------------------------------
  */
 
-/* Has a node run on the directory? Then it knows where it belongs, and nothing it is told now may change that. */
-static bool is_used(const char *dir)
+static bool holds(const char *dir, const char *name)
 {
     char path[4200];
 
-    (void)snprintf(path, sizeof path, "%.4000s/state", dir);
+    (void)snprintf(path, sizeof path, "%.4000s/%s", dir, name);
     return access(path, F_OK) == 0;
 }
 
@@ -146,6 +145,13 @@ bool join_prepare(struct config *config, unsigned patience_s, char *error)
     const time_t until = time(NULL) + (time_t)patience_s;
     const struct timespec nap = {0, 300000000};
 
+    if (holds(config->dir, "unfinished")) {
+        (void)snprintf(
+            error, CONFIG_ERROR_MAX,
+            "`lockstep restore` or `recover` did not finish in %.400s: remove the directory and run it again",
+            config->dir);
+        return false;
+    }
     if (small_file_read(config->dir, file_name, text, sizeof text)) {
         if (!join_parse(text, config)) {
             (void)snprintf(error, CONFIG_ERROR_MAX, "%.400s/%s is damaged: remove it and start with --join",
@@ -154,7 +160,8 @@ bool join_prepare(struct config *config, unsigned patience_s, char *error)
         }
         return true;
     }
-    if (config->join == NULL || is_used(config->dir)) {
+    /* A node that has run on the directory knows where it belongs, and nothing it is told now may change that. */
+    if (config->join == NULL || holds(config->dir, "state")) {
         return true;
     }
     while (!ask(config->join, text, error)) {

@@ -5,8 +5,9 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 
-from cluster import HOST, ROOT, Cluster, Node, free_ports, lockstepd_path, release_ports, wait_for
+from cluster import HOST, ROOT, Cluster, Node, Process, free_ports, lockstepd_path, release_ports, wait_for
 from harness import expect, expect_equal, expect_refuses_start, test
 
 LOCKSTEP = os.environ.get("LOCKSTEP") or os.path.join(os.path.dirname(lockstepd_path()), "lockstep")
@@ -152,3 +153,139 @@ def clusters_of_one_name_differ():
         two.members = lambda: lines
         two.start()
         expect_equal({node.status()["cluster"] for node in two.nodes}, uuids[1], "uuid with lines in another order")
+
+
+def members(cluster, *words, code=0):
+    """`lockstep member`; returns (stdout, stderr)."""
+    seeds = ",".join("%s:%d" % (HOST, node.port) for node in cluster.live())
+    return run("member", "--addr", seeds, *words, code=code)
+
+
+@test
+def member_mistakes_are_explained():
+    """Another node at the address, a node of another cluster, a port for nodes that was forgotten, an id that is too small,
+    a node that does not run: the message says what to do, and nothing is changed."""
+    ports = free_ports(4)
+    try:
+        with Cluster(3) as cluster:
+            leader = cluster.wait_leader()
+            node = BareNode(cluster, 4, ports[0], ports[1])
+            own = "%s:%d" % (HOST, node.port)
+            text = members(cluster, "add", 4, "%s:%d" % (HOST, cluster.nodes[0].port), code=1)[1]
+            expect("in use by node 1" in text, "the address of another node: %s", text)
+            node.start()
+            wait_for(lambda: node.status()["role"] == "leader", what="a cluster of its own")
+            expect("another cluster" in members(cluster, "add", 4, own, code=1)[1], "a node that was started without --join")
+            node.kill()
+            shutil.rmtree(node.dir)
+            node.join = leader
+            node.start()
+            wait_for(lambda: "not a member yet" in node.log_text(), what="it to wait", check=node.check_alive)
+            text = run("member", "--addr", own, "--wait", 0, "list", code=1)[1]
+            expect("belongs to no cluster" in text, "asked too early: %s", text)
+            members(cluster, "add", 4, own)
+            members(cluster, "promote", 4)
+            listed = json.loads(members(cluster, "list", "--json")[0])["members"]
+            expect_equal([m["voter"] for m in listed if m["id"] == 4], [True], "the new node's vote")
+            text = members(cluster, "add", 6, "%s:%d:%d" % (HOST, *ports[2:]))[1]
+            expect("start node 6 there" in text, "nothing answers at the address: %s", text)
+            expect("give 7" in members(cluster, "add", 5, "%s:9" % HOST, code=1)[1], "the next free id is not told")
+            text = members(cluster, "--wait", 0, "promote", 6, code=1)[1]
+            expect("%s:%d" % (HOST, ports[3]) in text, "the address that can't be reached is not told: %s", text)
+            expect("wants ID" in members(cluster, "add", 7, code=2)[1], "a missing argument")
+            expect('no action "ad"' in members(cluster, "ad", 7, code=2)[1], "an unknown action")
+            node.kill()
+    finally:
+        release_ports(ports)
+
+
+@test
+def unreachable_nodes_are_named():
+    """A command that reaches nobody says whom it asked; one archive run ends, and does not say that all is done."""
+    ports = free_ports(2)
+    asked = ",".join("%s:%d" % (HOST, port) for port in ports)
+    base = tempfile.mkdtemp(prefix="operator-", dir=os.environ.get("LOCKSTEP_TEST_DIR") or os.path.join(ROOT, "build"))
+    try:
+        for words in (("backup", os.path.join(base, "b")), ("check",), ("upgrade", "--wait", 0),
+                      ("member", "--wait", 0, "list"), ("archive", os.path.join(base, "a"), "--once")):
+            text = run(*words, "--addr", asked, code=1)[1]
+            expect("%s:%d" % (HOST, ports[1]) in text, "%s does not name the node: %s", words[0], text)
+        with Cluster(1) as cluster:
+            node = cluster.nodes[0]
+            node.call("SET", "k", "v")
+            run("archive", os.path.join(base, "c"), "--once", "--addr", "%s:%d" % (HOST, node.port))
+        process = Process([LOCKSTEP, "archive", os.path.join(base, "c"), "--once", "--addr", asked],
+                          os.path.join(base, "log"))
+        wait_for(lambda: "trying again" in process.log_text(), what="the archiver to say that nobody answers")
+        expect_equal(process.stop(), 1, "exit status of an archive that was not completed")
+    finally:
+        shutil.rmtree(base)
+        release_ports(ports)
+
+
+@test
+def unfinished_restore_is_not_started():
+    """`lockstep restore` killed at any moment: the directory is complete, or refused with advice; never an empty cluster."""
+    with Cluster(1) as cluster:
+        node, backup = cluster.nodes[0], os.path.join(cluster.dir, "backup")
+        node.call("SET", "k", "v" * 1000)
+        run("backup", backup, "--addr", "%s:%d" % (HOST, node.port))
+        nodes = "1=%s:%d:%d" % (HOST, node.port, node.peer_port)
+        node.stop()
+        refused = 0
+        for step in range(40):
+            target = os.path.join(cluster.dir, "new-%d" % step)
+            process = subprocess.Popen([LOCKSTEP, "restore", backup, "--to", target, "--id", "1", "--nodes", nodes],
+                                       stdout=subprocess.DEVNULL)
+            deadline = time.monotonic() + 0.0005 * step
+            while time.monotonic() < deadline and process.poll() is None:
+                pass
+            process.kill()
+            process.wait()
+            if not os.path.isdir(target) or os.listdir(target) in ([], ["lock"]):
+                continue
+            restored = BareNode(cluster, 1, node.port, node.peer_port)
+            restored.dir = target
+            restored.start()
+            if os.path.exists(os.path.join(target, "unfinished")):
+                expect_refuses_start(restored, "did not finish", "run it again")
+                expect("did not finish" in run("verify", target, code=1)[0], "verify does not tell")
+                refused += 1
+            else:
+                restored.wait_up()
+                expect_equal(restored.call("GET", "k"), b"v" * 1000, "the restored value")
+                restored.stop()
+        # However the kills fell: a directory with the mark is refused.
+        run("restore", backup, "--to", target + "x", "--id", 1, "--nodes", nodes)
+        with open(os.path.join(target + "x", "unfinished"), "w", encoding="ascii"):
+            pass
+        restored = BareNode(cluster, 1, node.port, node.peer_port)
+        restored.dir = target + "x"
+        restored.start()
+        expect_refuses_start(restored, "did not finish")
+        return "%d directories refused" % refused
+
+
+@test
+def recover_for_programs_and_out_of_harm():
+    """`recover --json` prints an object and nothing else; the new directory can't be made inside the old one; what is
+    printed for the other nodes can be run."""
+    with Cluster(1) as cluster:
+        node = cluster.nodes[0]
+        node.call("SET", "k", "v")
+        node.stop()
+        ports = free_ports(2)
+        try:
+            nodes = "1=%s:%d:%d,2=%s:%d:%d" % (HOST, node.port, node.peer_port, HOST, *ports)
+            words = ("recover", node.dir, "--id", 1, "--nodes", nodes, "--accept-data-loss")
+            text = run(*words, "--to", os.path.join(node.dir, "new"), code=1)[1]
+            expect("lies inside" in text and not os.path.exists(os.path.join(node.dir, "new")), "made inside: %s", text)
+            made = json.loads(run(*words, "--to", os.path.join(cluster.dir, "a"), "--json")[0])
+            expect_equal(made["id"], 1, "the node made")
+            text = run(*words, "--to", os.path.join(cluster.dir, "b"))[0]
+            flags = "--bind %s --port %d --peer-port %d" % (HOST, node.port, node.peer_port)
+            expect(flags in text, "how to start it: %s", text)
+            again = next(line.split() for line in text.splitlines() if line.startswith("  lockstep recover"))
+            run(*[os.path.join(cluster.dir, "c") if word == "DATADIR" else word for word in again[1:]])
+        finally:
+            release_ports(ports)
