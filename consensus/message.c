@@ -116,7 +116,19 @@ struct wire_entry {
 };
 static_assert(sizeof(struct wire_entry) == MESSAGE_ENTRY_HEAD, "wire format");
 
-enum { FLAG_GRANTED = 1, FLAG_PRE_VOTE = 2, FLAG_DISRUPT = 4, FLAG_ACCEPTED = 8, FLAG_DISPUTED = 16 };
+enum {
+    FLAG_GRANTED = 1,
+    FLAG_PRE_VOTE = 2,
+    FLAG_DISRUPT = 4,
+    FLAG_ACCEPTED = 8,
+    FLAG_DISPUTED = 16,
+    FLAG_WAITS = 32,
+    FLAG_WRITES = 64
+};
+/* APPEND: enum snapshot_turn in these two bits. */
+#define TURN_SHIFT 5
+#define TURN_MASK 3
+static_assert(SNAPSHOT_TURN_OWN <= TURN_MASK, "wire format");
 
 static size_t put(uint8_t *out, size_t at, const void *body, size_t len)
 {
@@ -127,12 +139,15 @@ static size_t put(uint8_t *out, size_t at, const void *body, size_t len)
 static uint8_t encode_flags(const struct message *m)
 {
     switch (m->type) {
+    case MESSAGE_APPEND:
+        return (uint8_t)(m->append.turn << TURN_SHIFT);
     case MESSAGE_VOTE:
         return (uint8_t)((m->vote.disrupt_leader ? FLAG_DISRUPT : 0) | (m->vote.pre_vote ? FLAG_PRE_VOTE : 0));
     case MESSAGE_VOTE_RESULT:
         return (uint8_t)((m->vote_result.granted ? FLAG_GRANTED : 0) | (m->vote_result.pre_vote ? FLAG_PRE_VOTE : 0));
     case MESSAGE_ECHO:
-        return m->echo.accepted ? FLAG_ACCEPTED : 0;
+        return (uint8_t)((m->echo.accepted ? FLAG_ACCEPTED : 0) | (m->echo.snapshot_waits ? FLAG_WAITS : 0) |
+                         (m->echo.snapshot_writes ? FLAG_WRITES : 0));
     case MESSAGE_VERDICT:
         return m->verdict.disputed ? FLAG_DISPUTED : 0;
     default:
@@ -320,8 +335,9 @@ static bool take_data(struct cursor *c, uint32_t len, const void **data)
     return true;
 }
 
-static bool decode_append(struct cursor *c, uint32_t count, struct message *m, struct message_entry *entries)
+static bool decode_append(struct cursor *c, const struct wire_head *h, struct message *m, struct message_entry *entries)
 {
+    const uint32_t count = h->count;
     struct wire_append w;
 
     if (!take(c, &w, sizeof w) || count > MESSAGE_ENTRIES_MAX) {
@@ -335,6 +351,7 @@ static bool decode_append(struct cursor *c, uint32_t count, struct message *m, s
                                         .instant = w.instant,
                                         .grant_us = w.grant_us,
                                         .needs = w.needs,
+                                        .turn = (enum snapshot_turn)((h->flags >> TURN_SHIFT) & TURN_MASK),
                                         .n_entries = count};
     if ((w.prev_index == 0) != (w.prev_term == 0) || w.prev_term > m->term ||
         w.prev_index > UINT64_MAX - MESSAGE_ENTRIES_MAX) {
@@ -457,7 +474,9 @@ static bool decode_lease(struct cursor *c, uint8_t flags, struct message *m)
                                         .wall_ms = w.wall_ms,
                                         .applied = w.applied,
                                         .digest_index = w.digest_index,
-                                        .digest = w.digest};
+                                        .digest = w.digest,
+                                        .snapshot_waits = (flags & FLAG_WAITS) != 0,
+                                        .snapshot_writes = (flags & FLAG_WRITES) != 0};
         return w.stamp != 0;
     }
     case MESSAGE_PULL: {
@@ -545,7 +564,7 @@ bool message_decode(const void *frame, size_t len, struct message *m, struct mes
     m->term = h.term;
     switch (m->type) {
     case MESSAGE_APPEND:
-        return decode_append(&c, h.count, m, entries) && c.left == 0;
+        return decode_append(&c, &h, m, entries) && c.left == 0;
     case MESSAGE_SNAPSHOT_OFFER:
         return decode_offer(&c, h.count, m) && c.left == 0;
     case MESSAGE_SNAPSHOT_PIECE:

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "consensus/snapshot_turn.h"
+
 /* First byte of every frame between nodes: who understands the rest. Other channels belong to cmd/. */
 #define MESSAGE_CHANNEL 1u
 #define MESSAGE_VERSION 1u
@@ -51,8 +53,9 @@ struct message_append {
     uint64_t exposed; /* highest index that may be shown, on any node */
     uint64_t
         instant; /* the receiver's own instant of an echo: all acknowledged before it is exposed; 0: none is certain */
-    uint32_t grant_us; /* the receiver may read locally for this long from `instant`; 0: no grant */
-    uint64_t needs;    /* ... once it has received this index */
+    uint32_t grant_us;       /* the receiver may read locally for this long from `instant`; 0: no grant */
+    uint64_t needs;          /* ... once it has received this index */
+    enum snapshot_turn turn; /* whose it is to write a snapshot, as the receiver should know it */
     unsigned n_entries;
 };
 
@@ -88,6 +91,8 @@ struct message_echo {
     uint64_t applied;
     uint64_t digest_index; /* newest checkpoint of the sender's digest history, 0: none */
     uint64_t digest;
+    /* The sender's snapshot is due and waits for a turn; one is under way, or was since the echo before. */
+    bool snapshot_waits, snapshot_writes;
 };
 
 struct message_pull {

@@ -327,6 +327,7 @@ static void lead_begins(struct replica *r)
         peer->fresh_told = 0;
     }
     replica_digest_lead_begins(r);
+    replica_turns_lead_begins(r);
     lease_lead_begins(&r->lease);
     r->term_start_index = 0;
     r->round_stamp = 0;

@@ -357,6 +357,10 @@ struct replica_info {
     uint64_t snapshot_us;            /* how long the last one took, 0: none was taken in this life */
     uint64_t snapshot_slice_max_us;  /* longest work for a snapshot in one loop turn */
     uint64_t snapshots_taken, snapshots_failed;
+    /* Members take turns (snapshot_turn.h): one is due and not begun yet; how often one waited for another member's,
+     * and was begun out of turn, in this life. */
+    bool snapshot_put_off;
+    uint64_t snapshots_put_off, snapshots_overdue;
     uint64_t log_bytes_since; /* applied since the newest snapshot */
     /* Snapshots from node to node. */
     unsigned snapshot_sends;       /* peers that one is being sent to, or that catch up after one */

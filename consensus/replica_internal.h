@@ -17,6 +17,7 @@
 #include "consensus/replica_transfer.h"
 #include "consensus/slots.h"
 #include "consensus/snapshot.h"
+#include "consensus/snapshot_turn.h"
 #include "consensus/wal.h"
 
 /* Entries in flight to one follower; the byte bound is the link's queue and inflight_bytes_max. */
@@ -75,8 +76,9 @@ struct replica_peer {
     uint64_t fresh_told; /* newest instant so answered, 0: none */
     struct digest_point reports[REPLICA_REPORTS_KEPT];
     unsigned report_next;
-    uint64_t judged; /* newest index at which its report was compared with what a majority holds ... */
-    bool differs;    /* ... and differs */
+    uint64_t judged;             /* newest index at which its report was compared with what a majority holds ... */
+    bool differs;                /* ... and differs */
+    struct snapshot_claim claim; /* of a turn to write a snapshot; without the id */
 };
 
 /* Why this node is in quarantine; index 0: it is not. See replica_digest.c. */
@@ -139,8 +141,21 @@ struct replica_take {
     struct replica_snapshot_request *waiting; /* for the next one */
     uint64_t retry_us;                        /* after a failure */
     uint64_t last_us;                         /* when the last one was finished, or this life began */
-    bool in_phase;                            /* the last one was taken for the log's size */
     uint64_t taken, failed, took_us, slice_max_us;
+};
+
+/* Whose turn it is to write a snapshot: replica_turns.c. */
+struct replica_turns {
+    enum snapshot_turn told; /* by the leader, or by itself */
+    bool due;                /* one is, by the log's size or by age, and is not begun yet ... */
+    uint64_t due_us;         /* ... since this instant */
+    bool was_put_off;        /* ... and waits for another member's */
+    bool unsaid;             /* one was begun, and no echo has said so yet */
+    uint64_t put_off, overdue;
+    /* Leader. */
+    uint64_t holder; /* of the turn, 0: nobody */
+    uint64_t served, own_served;
+    uint64_t lead_us; /* when it began to lead */
 };
 
 /* The feature level of the configuration entry at `index`. */
@@ -207,6 +222,7 @@ struct replica {
     struct log_point log_points[REPLICA_LOG_POINTS];
     unsigned n_log_points;
     struct replica_take take;
+    struct replica_turns turns;
     struct replica_load *load; /* at start */
     uint64_t load_told_us;
     bool loading;
@@ -398,6 +414,17 @@ bool replica_snapshot_adopt(struct replica *r, const struct snapshot_meta *meta,
 /* Remember a copy of a configuration entry that is applied. False: out of memory. */
 bool replica_snapshot_configured(struct replica *r, uint64_t index, const void *data, size_t len);
 void replica_snapshot_info(const struct replica *r, struct replica_info *info);
+
+/* replica_turns.c */
+/* Once per loop turn: shall a snapshot be begun? */
+bool replica_turns_may_begin(struct replica *r, uint64_t now_us);
+void replica_turns_report(struct replica *r, struct message_echo *echo);   /* what the leader has to know */
+void replica_turns_told(struct replica *r, enum snapshot_turn turn);       /* by the leader */
+enum snapshot_turn replica_turns_of(const struct replica *r, uint64_t id); /* leader: what to tell a member */
+void replica_turns_heard(struct replica *r, struct replica_peer *peer, const struct message_echo *echo);
+void replica_turns_unlinked(struct replica_peer *peer);
+void replica_turns_lead_begins(struct replica *r);
+void replica_turns_info(const struct replica *r, struct replica_info *info);
 
 /* replica_send.c */
 /* An empty APPEND right now, after an entry that the peer has received. */

@@ -26,6 +26,7 @@ static void send_echo(struct replica *r, struct replica_peer *peer, uint64_t sta
                                    .applied = r->applied,
                                    .digest_index = r->digests[newest].index,
                                    .digest = r->digests[newest].digest};
+    replica_turns_report(r, &m.echo);
     (void)replica_send(r, peer, &m);
 }
 
@@ -242,6 +243,7 @@ static void receive_append(struct replica *r, struct replica_peer *peer, struct 
     }
     r->heard_us = r->env->ops->now_us(r->env);
     replica_lease_receive(r, peer, &m->append);
+    replica_turns_told(r, m->append.turn);
     if (m->append.stamp != 0) {
         send_echo(r, peer, m->append.stamp, true);
     }
@@ -387,6 +389,7 @@ static void receive_echo(struct replica *r, struct replica_peer *peer, const str
     if (m->echo.applied > peer->applied) {
         peer->applied = m->echo.applied;
     }
+    replica_turns_heard(r, peer, &m->echo);
     if (m->echo.digest_index != 0) {
         replica_digest_reported(r, peer, m->echo.digest_index, m->echo.digest);
     }
@@ -535,6 +538,7 @@ void replica_peer_state(struct replica *r, uint64_t id, bool connected)
     peer->connected = connected;
     if (!connected) {
         replica_peer_forget(peer);
+        replica_turns_unlinked(peer);
         replica_removed_unlinked(r, id);
     } else if (r->started && !r->dead) {
         replica_fetch_connected(r, peer);

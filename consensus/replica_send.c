@@ -85,6 +85,7 @@ static bool send_append(struct replica *r, struct replica_peer *peer, uint64_t p
                                        .commit = r->core.commit_index,
                                        .stamp = stamp_for(r, peer, now_us, n),
                                        .exposed = r->exposed,
+                                       .turn = replica_turns_of(r, peer->id),
                                        .n_entries = n};
     /* Before its barrier is applied a leader may not know all that earlier ones had exposed: nothing is promised. */
     if (m.append.stamp != 0 && replica_is_leader(r) && !peer->differs && !replica_reads_refused(r)) {

@@ -10,12 +10,7 @@
  * What entries destroy of the cut is kept in memory until it is emitted, within a limit. So besides the slices, which
  * follow the configured rate and the disk, each applied entry emits until that is little again, if the writer takes it.
  *
- * When. The log that was applied since the last snapshot is compared with a threshold, so what a restart has to replay
- * is bounded; since the threshold is never below the size of the last snapshot's file, large contents are not written
- * again and again for little change. All replicas see the same log, so they would all write at once: therefore the
- * first threshold of a node is stretched by a part that depends on its place in the configuration (the leader's is
- * last), and the same distance from node to node then stays as it is. A snapshot taken for another reason loses its
- * place and gets it back the same way.
+ * When: replica_turns.c.
  *
  * What of the log stays. Entries up to the snapshot are dropped but for the last `keep_bytes`, for followers that are
  * behind: log_points remembers at which index the log had grown how far. What a transfer holds beyond that goes as soon
@@ -135,50 +130,6 @@ bool replica_snapshot_is_taken(const struct replica *r)
 void replica_snapshot_configure(struct replica *r, const struct replica_snapshot_config *config)
 {
     r->config.snapshots = *config;
-}
-
-/* --- When --------------------------------------------------------------------------------------------------------- */
-
-/* This node's turn among the n members, 0 to n - 1: in the order of the configuration, the leader last. */
-static unsigned turn_of(const struct replica *r)
-{
-    const uint64_t leader = replica_current_leader(r);
-    unsigned turn = 0;
-
-    for (unsigned i = 0; i < r->n_servers && r->servers[i].id != r->config.id; i++) {
-        turn += r->servers[i].id != leader;
-    }
-    return leader == r->config.id && r->n_servers > 0 ? r->n_servers - 1 : turn;
-}
-
-static uint64_t stretch(const struct replica *r, uint64_t amount)
-{
-    const unsigned n = r->n_servers > 0 ? r->n_servers : 1;
-
-    return r->take.in_phase ? 0 : amount / n * turn_of(r);
-}
-
-static bool due_by_size(const struct replica *r)
-{
-    const struct replica_snapshot_config *c = &r->config.snapshots;
-    const uint64_t threshold = r->snapshot.file_bytes > c->log_bytes ? r->snapshot.file_bytes : c->log_bytes;
-
-    return c->log_bytes != 0 && r->log_bytes - r->log_bytes_snapshot >= threshold + stretch(r, threshold);
-}
-
-static bool due_by_age(const struct replica *r, uint64_t now_us)
-{
-    const uint64_t age_us = (uint64_t)r->config.snapshots.age_s * 1000000;
-
-    return age_us != 0 && now_us - r->take.last_us >= age_us + stretch(r, age_us / 4);
-}
-
-static bool is_due(struct replica *r, uint64_t now_us)
-{
-    if (r->applied <= r->snapshot.index || r->configured.index == 0 || replica_is_fenced(r)) {
-        return false;
-    }
-    return r->take.waiting != NULL || (now_us >= r->take.retry_us && (due_by_size(r) || due_by_age(r, now_us)));
 }
 
 /* --- Failing ------------------------------------------------------------------------------------------------------ */
@@ -464,7 +415,6 @@ static void begin(struct replica *r, uint64_t now_us)
 
     t->index = r->applied;
     t->term = r->applied_term;
-    t->in_phase = due_by_size(r);
     t->requests = t->waiting;
     t->waiting = NULL;
     t->log_bytes = r->log_bytes;
@@ -619,9 +569,9 @@ void replica_snapshot_turn(struct replica *r)
         if (t->waiting != NULL && r->applied <= r->snapshot.index) {
             answer_unchanged(r);
         }
-        if (is_due(r, now_us)) {
-            begin(r, now_us);
-        }
+    }
+    if (replica_turns_may_begin(r, now_us)) {
+        begin(r, now_us);
     }
     if (t->state == TAKE_EMITTING) {
         emit_slice(r, now_us);
@@ -650,7 +600,6 @@ bool replica_snapshot_installed(struct replica *r, const struct snapshot_meta *m
     r->log_bytes_snapshot = r->log_bytes;
     r->log_points[0] = (struct log_point){meta->index, r->log_bytes};
     r->n_log_points = 1;
-    r->take.in_phase = false;
     r->take.last_us = now_of(r);
     return true;
 }
@@ -717,4 +666,5 @@ void replica_snapshot_info(const struct replica *r, struct replica_info *info)
     info->snapshots_taken = t->taken;
     info->snapshots_failed = t->failed;
     info->log_bytes_since = r->log_bytes - r->log_bytes_snapshot;
+    replica_turns_info(r, info);
 }

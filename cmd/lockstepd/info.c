@@ -342,6 +342,8 @@ static void lockstep_snapshots(const struct facts *f)
                   r->snapshot_taking ? 1 : 0, r->snapshot_bytes_written);
     buffer_printf(f->out, "snapshots_taken:%" PRIu64 "\r\nsnapshots_failed:%" PRIu64 "\r\n", r->snapshots_taken,
                   r->snapshots_failed);
+    buffer_printf(f->out, "snapshot_put_off:%d\r\nsnapshots_put_off:%" PRIu64 "\r\nsnapshots_overdue:%" PRIu64 "\r\n",
+                  r->snapshot_put_off ? 1 : 0, r->snapshots_put_off, r->snapshots_overdue);
     buffer_printf(f->out, "snapshot_slice_max_us:%" PRIu64 "\r\nsnapshot_stall_max_us:%" PRIu64 "\r\n",
                   r->snapshot_slice_max_us, f->node.snapshot_stall_max_us);
     buffer_printf(f->out, "snapshot_stall_max_cpu_us:%" PRIu64 "\r\n", f->node.snapshot_stall_max_cpu_us);

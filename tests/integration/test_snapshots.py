@@ -115,6 +115,66 @@ def a_follower_that_stops_holds_nothing_back():
     return "%.1f MB during the transfer, %.1f allowed" % (held / MIB, bound / MIB)
 
 
+def begun_and_ended(node):
+    """(begin, end, node) of each snapshot that it took, in seconds of the day, from its log. The end is written at once and
+    the duration measured before that: the real begin is at most that early."""
+    line = r"T(\d+):(\d+):(\d+\.\d+)Z .*snapshot at entry \d+: .* (\d+) ms; the log begins"
+    for hours, minutes, seconds, took in re.findall(line, node.log_text()):
+        end = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        yield end - int(took) / 1000, end, node
+
+
+@test
+def members_take_turns():
+    """Snapshots are due on all nodes at once, and are written one after the other. One that is asked for does not wait."""
+    flags = SMALL_SEGMENTS + ["--snapshot-log-size", "1mb", "--snapshot-rate", "128kb"]  # about two seconds each
+    with Cluster(3, flags=flags) as cluster:
+        leader, term = cluster.reign()
+        figures = {}
+        part = 0
+        while min([figures[node.id]["snapshots_taken"] for node in cluster.nodes] if figures else [0]) < 2:
+            fill(cluster.nodes[part % 3], 0, 500, "part%d-" % part)  # 0.25 MB of log
+            part += 1
+
+            def none_is_put_off():
+                figures.update({node.id: {key: int(value) for key, value in node.info("lockstep").items()
+                                          if key.startswith("snapshots_") or key == "snapshot_put_off"}
+                                for node in cluster.nodes})
+                return not any(of["snapshot_put_off"] for of in figures.values())
+
+            cluster.wait_converged()
+            wait_for(none_is_put_off, what="every node's turn")  # so none becomes overdue
+        put_off = sum(of["snapshots_put_off"] for of in figures.values())
+        expect(put_off >= 2, "only %d snapshots were put off", put_off)
+        if cluster.reign() == (leader, term):
+            expect_equal(sum(of["snapshots_overdue"] for of in figures.values()), 0, "snapshots out of turn")
+            spans = sorted(span for node in cluster.nodes for span in begun_and_ended(node))
+            expect(len(spans) >= 6, "%d snapshots in the logs", len(spans))
+            for (_, end, before), (begin, _, node) in zip(spans, spans[1:]):
+                expect(begin >= end - 0.002, "%r begins a snapshot %.3f s before that of %r ends", node, end - begin, before)
+        follower, other = cluster.followers()
+        for node in (follower, other):
+            node.call("CONFIG", "SET", "snapshot-log-size", "0")
+        fill(follower, 0, 100, "asked")
+        cluster.wait_converged()
+        follower.call("CONFIG", "SET", "snapshot-rate", "2kb")  # for more than a minute
+
+        def ask():
+            try:
+                take(follower)
+            except (OSError, EOFError, RespError):
+                pass  # the node dies before it answers
+
+        asker = threading.Thread(target=ask)
+        asker.start()
+        wait_for(lambda: follower.info("lockstep")["snapshot_in_progress"] == "1", what="a snapshot to be under way")
+        take(other)
+        expect_equal(follower.info("lockstep")["snapshot_in_progress"], "1", "the slow one is still under way")
+        follower.kill()
+        asker.join()
+    return "%d put off of %d" % (put_off, sum(of["snapshots_taken"] for of in figures.values()))
+
+
 @test
 def restart_goes_on_from_a_snapshot():
     """A restarted node loads its snapshot, replays only what is behind it, and has everything."""

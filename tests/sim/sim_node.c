@@ -177,6 +177,8 @@ struct sim_node_tally sim_node_tally(const struct sim_node *node)
         tally.taken += info.snapshots_taken;
         tally.fetched += info.snapshot_installs;
         tally.resumed += info.snapshot_resumed;
+        tally.put_off += info.snapshots_put_off;
+        tally.overdue += info.snapshots_overdue;
     }
     return tally;
 }

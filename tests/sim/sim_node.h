@@ -83,6 +83,7 @@ struct sim_node {
     uint64_t installs; /* of snapshots, at starts too */
     struct sim_node_tally {
         uint64_t taken, fetched, resumed; /* snapshots taken; installed from another node; transfers that went on */
+        uint64_t put_off, overdue;        /* snapshots that waited for another member's; begun out of turn */
     } tally;                              /* of the lives that have ended */
     /* public: may be changed */
     struct sim_disk disk;

@@ -10,6 +10,8 @@
 
 const char *const sim_tally_names[SIM_TALLIES] = {
     [SIM_TALLY_TAKEN] = "snapshots taken",
+    [SIM_TALLY_PUT_OFF] = "put off for another node's",
+    [SIM_TALLY_OVERDUE] = "begun out of turn",
     [SIM_TALLY_FETCHED] = "snapshots installed from another node",
     [SIM_TALLY_RESUMED] = "transfers of them resumed",
     [SIM_TALLY_CHANGES] = "membership changes committed",
@@ -31,6 +33,8 @@ static void tally(const struct sim_cluster *cluster, struct sim_run_result *resu
         const struct sim_disk *disk = &cluster->nodes[i].disk;
 
         result->tally[SIM_TALLY_TAKEN] += of.taken;
+        result->tally[SIM_TALLY_PUT_OFF] += of.put_off;
+        result->tally[SIM_TALLY_OVERDUE] += of.overdue;
         result->tally[SIM_TALLY_FETCHED] += of.fetched;
         result->tally[SIM_TALLY_RESUMED] += of.resumed;
         result->tally[SIM_TALLY_ERRORS] += disk->errors;

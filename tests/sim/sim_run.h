@@ -7,6 +7,8 @@
 /* What happened how often in a run of random faults: proof that a clean run met it at all. */
 enum sim_tally {
     SIM_TALLY_TAKEN,   /* snapshots that nodes took */
+    SIM_TALLY_PUT_OFF, /* ... after they had waited for another node's */
+    SIM_TALLY_OVERDUE, /* ... without waiting for it any longer */
     SIM_TALLY_FETCHED, /* ... and installed from another node */
     SIM_TALLY_RESUMED, /* ... whose transfer went on after a break */
     SIM_TALLY_CHANGES, /* configurations committed after the first */

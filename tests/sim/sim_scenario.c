@@ -12,6 +12,7 @@
 #include "tests/sim/sim_snapshots.h"
 #include "tests/sim/sim_story.h"
 #include "tests/sim/sim_times.h"
+#include "tests/sim/sim_turns.h"
 #include "tests/sim/sim_upgrade.h"
 
 #define SECOND 1000000u
@@ -133,6 +134,9 @@ const struct sim_scenario sim_scenarios[] = {
     {"snapshot-full", "the disk fills up while a snapshot is written", 3, sim_snapshot_full},
     {"snapshot-members", "a restart from a snapshot in the middle of changes of the configuration", 4,
      sim_snapshot_members},
+    {"snapshot-turns", "snapshots are due on all nodes at the same moment: one at a time writes", 3, sim_turns_taken},
+    {"snapshot-stuck", "the node that has the turn never ends its snapshot: the others' logs stay bounded", 3,
+     sim_turns_stuck},
     {0},
 };
 
