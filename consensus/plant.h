@@ -17,6 +17,8 @@ enum plant {
     PLANT_STALE_READ,           /* reads are not confirmed by a round of echoes */
     PLANT_STALE_LEASE,          /* a leader reads from memory without looking whether its lease still runs (jepsen/) */
     PLANT_LOST_TRUNCATE,        /* a completed write is reported for entries that were replaced while it ran */
+    PLANT_LEARNER_COUNTS,       /* what learners have stored counts towards the majority of an entry (jepsen/) */
+    PLANT_LOST_DISK,            /* a node that lost its disk counts as the one it was (jepsen/) */
     PLANT_LOST_EXPIRY,          /* the cluster time of a node that was restarted stands still (jepsen/) */
     PLANT_CHANGE_ROLLBACK,      /* a rolled-back change takes the committed one before it along */
     PLANT_DEPOSED_VOTES,        /* a former leader votes while its grants are out */

@@ -249,6 +249,17 @@ static void receive_append(struct replica *r, struct replica_peer *peer, struct 
     }
 }
 
+/* For PLANT_LEARNER_COUNTS: the core takes learners for voters. */
+static void learners_vote(struct replica *r, bool on)
+{
+    for (unsigned i = 0; i < r->core.configuration.n; i++) {
+        const struct replica_peer *peer = replica_peer_by_id(r, r->core.configuration.servers[i].id);
+        if (peer != NULL && !peer->voter) {
+            r->core.configuration.servers[i].role = on ? RAFT_VOTER : RAFT_STANDBY;
+        }
+    }
+}
+
 static void receive_append_result(struct replica *r, struct replica_peer *peer, const struct message *m)
 {
     raft_index match = 0;
@@ -273,7 +284,13 @@ static void receive_append_result(struct replica *r, struct replica_peer *peer, 
                                                                         .last_log_index = m->append_result.last_index,
                                                                         .features = m->append_result.features,
                                                                         .capacity = m->append_result.capacity};
+    if (PLANT(PLANT_LEARNER_COUNTS)) {
+        learners_vote(r, true);
+    }
     receive_core(r, &message);
+    if (PLANT(PLANT_LEARNER_COUNTS)) {
+        learners_vote(r, false);
+    }
 }
 
 /* --- Votes -------------------------------------------------------------------------------------------------------- */

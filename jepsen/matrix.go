@@ -45,6 +45,8 @@ var faultSets = []faultSet{
 	{nemesis: "snapshot"},
 	{nemesis: "snapshot,kill"},
 	{nemesis: "snapshot,membership"},
+	{nemesis: "disk-loss,kill"},
+	{nemesis: "reconfigure"},
 }
 
 // workloadsThatRun are those that are written; whether the server has their commands shows when they start.
@@ -171,6 +173,8 @@ var plantedBugs = []struct{ plant, workload, nemesis, flags, about string }{
 	{"lost-expiry", "ttl", "kill-all", "", "keys stop dying once nodes were restarted"},
 	{"stale-read", "register", "island-pause", "--leases no", "reads are not confirmed by a round of echoes"},
 	{"expose-early", "register", "link-delay", "", "a write is shown before all grantees have received it"},
+	{"lost-disk", "set", "disk-loss", "", "a node that comes back with an empty disk counts as the one it was"},
+	{"learner-counts", "set", "reconfigure", "", "what learners have stored counts towards the majority of an entry"},
 }
 
 // planted demands that each planted bug is called a violation.

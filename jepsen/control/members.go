@@ -51,7 +51,7 @@ func (n *Node) Retire() error {
 func (n *Node) Renew(want Want) error {
 	n.mu.Lock()
 	n.id = n.cluster.freshID()
-	n.joins, n.out, n.removed, n.want = true, false, false, want
+	n.joins, n.out, n.removed, n.lost, n.want = true, false, false, false, want
 	n.mu.Unlock()
 	return n.Start()
 }
@@ -67,7 +67,7 @@ func (c *Cluster) freshID() int {
 func (c *Cluster) seed(joining *Node) string {
 	address := ""
 	for _, node := range c.Nodes {
-		if node == joining {
+		if node == joining || node.Lost() {
 			continue
 		}
 		if _, want, out := node.wants(); want == Gone || out {
@@ -153,7 +153,9 @@ func (c *Cluster) nextChange(status *Status) ([]interface{}, error) {
 		case want == Gone && known:
 			return node.leave(status.Leader, "REMOVE"), nil
 		case want == Gone || out:
-		case !known && node.wasRemoved():
+		case known && node.Lost():
+			return node.leave(status.Leader, "REMOVE"), nil
+		case !known && (node.wasRemoved() || node.Lost()):
 			if err := node.Retire(); err != nil {
 				return nil, err
 			}

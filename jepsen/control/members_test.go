@@ -2,6 +2,8 @@ package control
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 )
 
@@ -68,6 +70,68 @@ func TestNodeThatDoesNotRunGetsNoMember(t *testing.T) {
 	c.Nodes[1].out = true
 	status.Members = append(status.Members[:1], status.Members[2])
 	expectChange(t, c, status, "")
+}
+
+func TestNodeThatLostItsDiskIsRemoved(t *testing.T) {
+	c, status := voters(3)
+	c.Nodes[1].lost = true
+	expectChange(t, c, status, fmt.Sprint("LOCKSTEP", "MEMBER", "REMOVE", "2"))
+	c.Nodes[0].lost = true // the leader of before, still known as such
+	expectChange(t, c, status, fmt.Sprint("LOCKSTEP", "TRANSFER"))
+}
+
+func TestNodeThatLostItsDiskDoesNotStart(t *testing.T) {
+	c, _ := voters(3)
+	c.Nodes[1].lost = true
+	if err := c.Nodes[1].Start(); err != nil || c.Nodes[1].Alive() {
+		t.Fatalf("it started: %v", err)
+	}
+	if c.seed(c.Nodes[0]) != c.Nodes[2].Address() {
+		t.Fatalf("who joins is sent to %s", c.seed(c.Nodes[0]))
+	}
+}
+
+// TestWhoMetANode reads the file that nodes keep (docs/FORMATS.md).
+func TestWhoMetANode(t *testing.T) {
+	c, _ := voters(3)
+	for i, met := range []string{"node 2 0000000000000abc\nnode 3 0000000000000def\n", "", "node 12 0000000000000abc\n"} {
+		c.Nodes[i].Dir = t.TempDir()
+		text := "lockstep-nodes 1\ncluster 00\n" + met + "end 0\n"
+		if err := os.WriteFile(filepath.Join(c.Nodes[i].Dir, "nodes"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c.Nodes[1].KnownToAll() {
+		t.Fatal("node 3 has met node 12, not node 2")
+	}
+	c.Nodes[2].out = true
+	if !c.Nodes[1].KnownToAll() {
+		t.Fatal("node 3 is no member, and node 1 has met node 2")
+	}
+}
+
+func TestCopyComesBackAsItWas(t *testing.T) {
+	node := &Node{Dir: filepath.Join(t.TempDir(), "node")}
+	file := filepath.Join(node.Dir, "slots")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(node.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write("old")
+	if err := node.Copy(); err != nil {
+		t.Fatal(err)
+	}
+	write("new")
+	if err := node.PutCopyBack(); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(file); err != nil || string(data) != "old" {
+		t.Fatalf("'%s', %v", data, err)
+	}
 }
 
 func TestFlagsOfTheCommandLineGoBeforeDefaults(t *testing.T) {

@@ -33,6 +33,7 @@ type Node struct {
 	joins   bool // it is no member of the first configuration: it starts with --join
 	out     bool // it is not a member now, and must not run
 	removed bool // its removal was ordered, and may have been committed
+	lost    bool // its disk is lost: it must not run, and has to be replaced
 	want    Want
 }
 
@@ -85,14 +86,19 @@ func (n *Node) Out() bool {
 	return n.out
 }
 
-// Start runs the node's binary, unless the node is out. The process dies with this one, however that ends.
+// Start runs the node's binary, unless the node is out or its disk is lost. The process dies with this one, however that ends.
 func (n *Node) Start() error {
 	seed := n.cluster.seed(n)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.out {
+	if n.out || n.lost {
 		return nil
 	}
+	return n.launch(seed)
+}
+
+// launch is for callers that hold the mutex.
+func (n *Node) launch(seed string) error {
 	if n.process != nil {
 		return fmt.Errorf("node %d runs already", n.Index+1)
 	}

@@ -20,6 +20,8 @@ static const struct {
     {"stale-lease", PLANT_STALE_LEASE},
     {"expose-early", PLANT_EXPOSE_EARLY},
     {"lost-expiry", PLANT_LOST_EXPIRY},
+    {"lost-disk", PLANT_LOST_DISK},
+    {"learner-counts", PLANT_LEARNER_COUNTS},
 };
 
 int lockstep_plant = PLANT_NONE;

@@ -98,7 +98,7 @@ func power(ctx context.Context, env *Env) (Running, error) {
 // message; then the bit is turned back (the disk is repaired) and it runs again.
 func bitflip(_ context.Context, env *Env) (Running, error) {
 	node := env.Cluster.Nodes[env.Rand.Intn(len(env.Cluster.Nodes))]
-	if node.Out() {
+	if node.Out() || node.Lost() {
 		return Running{Detail: "nothing: the node is being replaced", Stop: func(context.Context) (string, bool) {
 			return "", false
 		}}, nil

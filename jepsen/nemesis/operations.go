@@ -144,6 +144,10 @@ var operations = []*Fault{
 		Start: transferStorm},
 	{Name: "membership", About: "nodes are removed, wiped and come back under fresh ids, as learners first; lose and get votes; " +
 		"a spare one joins and leaves", Spare: true, Lasting: 12 * time.Second, Start: membership},
+	{Name: "disk-loss", About: "a node loses its disk, comes back empty under its old id or, once removed, with an old copy of its data; " +
+		"an operator replaces it (lockstep member remove, add, promote)", Lasting: 16 * time.Second, Start: loseDisks},
+	{Name: "reconfigure", About: "random changes of membership and transfers, with kills and cuts that a majority of the voters survives",
+		Spare: true, Lasting: 16 * time.Second, Start: reconfigure},
 	{Name: "snapshot", About: "snapshots all the time; nodes fall so far behind that they need one, and the link, the receiver or the " +
 		"sender fails while it is sent", Flags: smallSnapshots, Lasting: 12 * time.Second, Start: breakSnapshots},
 }
