@@ -47,3 +47,11 @@ void fetch_window_taken(struct fetch_window *window, uint32_t len, uint64_t stam
     assert(window->bytes >= FETCH_WINDOW_MIN);
     assert(window->bytes <= FETCH_WINDOW_MAX);
 }
+
+uint64_t fetch_pace(uint64_t free_us, uint64_t now_us, uint64_t len, uint64_t rate)
+{
+    const uint64_t earliest_us = now_us > FETCH_PACE_LATE_US ? now_us - FETCH_PACE_LATE_US : 0;
+
+    assert(rate > 0);
+    return (free_us > earliest_us ? free_us : earliest_us) + len * 1000000 / rate;
+}

@@ -3,7 +3,9 @@
  *
  * Pieces share a connection with heartbeats, which must not wait behind them. So the window is what the path delivers
  * in one round trip, plus what it delivers in an eighth of the election timeout: the first fills the path, the second
- * is all that can ever queue up in it. While the path is not full, each round carries more than the one before. */
+ * is all that can ever queue up in it. While the path is not full, each round carries more than the one before.
+ *
+ * Beside it, the sender's bound: at which rate pieces may leave. */
 #ifndef LOCKSTEP_FETCH_WINDOW_H
 #define LOCKSTEP_FETCH_WINDOW_H
 
@@ -31,5 +33,11 @@ static inline uint32_t fetch_window_bytes(const struct fetch_window *window)
 {
     return window->bytes;
 }
+
+/* What a late timer kept from leaving is made up for, if it was late by no more than this. */
+#define FETCH_PACE_LATE_US 5000u
+/* A piece of `len` bytes left at `now_us`; `free_us` is what this said of the one before, 0 at first. Returns the
+ * instant from which the next one may leave, so that over a longer time `rate` bytes per second (1 or more) do. */
+uint64_t fetch_pace(uint64_t free_us, uint64_t now_us, uint64_t len, uint64_t rate);
 
 #endif

@@ -297,8 +297,7 @@ static void piece_cb(void *ctx, enum snapshot_status status, const struct snapsh
     }
     r->shipping.bytes_sent += len;
     if (r->config.snapshots.transfer_rate != 0) {
-        const uint64_t from = r->shipping.free_us > now_of(r) ? r->shipping.free_us : now_of(r);
-        r->shipping.free_us = from + len * 1000000 / r->config.snapshots.transfer_rate;
+        r->shipping.free_us = fetch_pace(r->shipping.free_us, now_of(r), len, r->config.snapshots.transfer_rate);
     }
     ship->at = *next;
     ship->ended = last;

@@ -59,8 +59,9 @@ static const struct config_option options[] = {
      "take a snapshot when the last one is older than so many seconds and anything has changed; 0: not for its age"},
     {"snapshot-rate", CONFIG_SIZE64, FIELD(snapshot_rate), 0, TIB, "48mb", true,
      "bytes of content written to a snapshot per second: less is gentler on writers and takes longer; 0: no limit"},
-    {"snapshot-transfer-rate", CONFIG_SIZE64, FIELD(snapshot_transfer_rate), 0, TIB, "0", true,
-     "bytes of snapshots sent to other nodes per second, to all of them together; 0: no limit"},
+    {"snapshot-transfer-rate", CONFIG_SIZE64, FIELD(snapshot_transfer_rate), 0, TIB, "64mb", true,
+     "bytes of snapshots sent to other nodes per second, to all of them together: less is gentler on clients; 0: no "
+     "limit"},
     {"log-keep", CONFIG_SIZE64, FIELD(log_keep_bytes), 0, 1024 * TIB, "64mb", true,
      "bytes of log kept on disk before a snapshot, for followers that are behind"},
     {"disk-reserve", CONFIG_SIZE64, FIELD(space_reserve_bytes), 0, 1024 * TIB, "64mb", false,

@@ -1,4 +1,5 @@
-/* The window of a snapshot's transfer, on model paths: it fills them, and keeps little waiting in them. */
+/* The window of a snapshot's transfer, on model paths: it fills them, and keeps little waiting in them. And the
+ * sender's pace. */
 #include <check.h>
 #include <stdbool.h>
 
@@ -118,12 +119,44 @@ START_TEST(one_odd_interval_changes_it_by_no_more_than_a_half)
 }
 END_TEST
 
+/* Bytes that leave in ten seconds in pieces of `len`, when each timer is `late_us` late. */
+static uint64_t paced(uint64_t rate, uint64_t len, uint64_t late_us)
+{
+    uint64_t bytes = 0, free_us = 0;
+    for (uint64_t now = 1000000; now<11000000; now = free_us> now ? free_us + late_us : now) {
+        free_us = fetch_pace(free_us, now, len, rate);
+        bytes += len;
+    }
+    return bytes;
+}
+
+START_TEST(pieces_leave_at_the_rate_although_timers_are_late)
+{
+    static const uint64_t rates[] = {2000000, 64000000, 128000000};
+    const uint64_t rate = rates[_i], len = 1u << 18;
+    for (uint64_t late_us = 0; late_us < FETCH_PACE_LATE_US; late_us += 500) {
+        const uint64_t bytes = paced(rate, len, late_us);
+        ck_assert_uint_le(bytes, rate * 10 + len + rate * FETCH_PACE_LATE_US / 1000000);
+        ck_assert_uint_ge(bytes, rate * 10 - len);
+    }
+}
+END_TEST
+
+START_TEST(what_a_long_pause_kept_from_leaving_is_not_made_up_for)
+{
+    const uint64_t free_us = fetch_pace(1000, 60000000, 1000, 1000000);
+    ck_assert_uint_eq(free_us, 60000000 - FETCH_PACE_LATE_US + 1000);
+}
+END_TEST
+
 int main(void)
 {
     TCase *cases = tcase_create("fetch_window");
     tcase_add_loop_test(cases, a_path_is_filled_and_little_waits_in_it, 0, sizeof paths / sizeof paths[0]);
     tcase_add_test(cases, it_stays_within_its_bounds);
     tcase_add_test(cases, one_odd_interval_changes_it_by_no_more_than_a_half);
+    tcase_add_loop_test(cases, pieces_leave_at_the_rate_although_timers_are_late, 0, 3);
+    tcase_add_test(cases, what_a_long_pause_kept_from_leaving_is_not_made_up_for);
     Suite *suite = suite_create("fetch_window");
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
