@@ -21,6 +21,10 @@ static const char usage_text[] =
     "\n"
     "Where:\n"
     "  --addr HOST:PORT[,...]   servers; may be repeated; connections are spread evenly (default 127.0.0.1:7379)\n"
+    "  --spare HOST:PORT[,...]  servers that need not run yet. With them a connection that is lost, or whose server\n"
+    "                           answers -TRYAGAIN or -CLUSTERDOWN, goes on at the next of all servers; with --rate "
+    "what\n"
+    "                           was refused so is sent again, and its latency counts from the first time\n"
     "How much:\n"
     "  -c, --connections N      connections (default 50, at most 10000)\n"
     "  -P, --depth N            requests in flight per connection (default 1, at most 4096)\n"
@@ -65,6 +69,13 @@ static bool addresses_take(void *ctx, char *text)
     return option_address_list("--addr", text, options->addresses, BENCH_ADDRESSES_MAX, &options->n_addresses);
 }
 
+static bool spares_take(void *ctx, char *text)
+{
+    struct bench_options *options = ctx;
+
+    return option_address_list("--spare", text, options->spares, BENCH_ADDRESSES_MAX, &options->n_spares);
+}
+
 static bool dist_take(void *ctx, char *text)
 {
     enum workload_dist *dist = ctx;
@@ -97,6 +108,7 @@ static int bench_options_read(struct bench_options *options, struct operations *
     const uint64_t requests_max = UINT64_C(1000000000000);
     const struct option_rule rules[] = {
         {.name = "addr", .take = addresses_take, .ctx = options},
+        {.name = "spare", .take = spares_take, .ctx = options},
         {.name = "connections", .letter = 'c', .u32 = &options->connections, .min = 1, .max = BENCH_CONNECTIONS_MAX},
         {.name = "depth", .letter = 'P', .u32 = &options->depth, .min = 1, .max = BENCH_DEPTH_MAX},
         {.name = "time", .real = &options->time_s, .low = 0.1, .high = BENCH_SECONDS_MAX},

@@ -22,6 +22,8 @@
 struct bench_options {
     struct address addresses[BENCH_ADDRESSES_MAX];
     unsigned n_addresses;
+    struct address spares[BENCH_ADDRESSES_MAX]; /* servers that need not answer at first */
+    unsigned n_spares;
     uint32_t connections, depth, threads;
     double rate;   /* requests per second over all connections, 0: closed loop */
     uint32_t wait; /* replicas to WAIT for after each pipeline, 0: none */
@@ -52,6 +54,7 @@ struct bench_worker {
     uint64_t unsent;     /* open loop: due by the end, never sent */
     uint64_t unanswered; /* sent, no reply by the end */
     uint64_t disconnects;
+    uint64_t retries;                      /* with spares: requests that a server refused, sent again to another one */
     uint64_t last_ns;                      /* of the last successful reply in the measured phase */
     uint64_t longest_gap_ns;               /* between two successful replies of this worker */
     char error_text[BENCH_ERROR_TEXT_MAX]; /* the first one */

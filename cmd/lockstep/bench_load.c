@@ -5,7 +5,10 @@
  * outstanding, and its latency counts from the instant at which it was due, so a stalled server cannot hide the
  * requests it kept from being sent. With WAIT a request counts as answered when the WAIT behind it is.
  *
- * A lost connection costs its outstanding requests (counted as errors) and is opened again, for up to RECONNECT_NS. */
+ * A lost connection costs its outstanding requests (counted as errors) and is opened again, for up to RECONNECT_NS: at
+ * the same server, or, if there are spare ones, at the next. With spares a connection also leaves, at once, a server
+ * that answers -TRYAGAIN or -CLUSTERDOWN: it executed nothing. In an open loop the request is then due again, as of
+ * when it first was. */
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
@@ -37,6 +40,7 @@
 #define SILENCE_NS UINT64_C(30000000000) /* with --requests: nothing at all for so long ends it */
 #define WAIT_BYTES_MAX 64
 #define OP_WAIT UINT8_MAX
+#define SERVERS_MAX (2 * BENCH_ADDRESSES_MAX)
 
 /* A request that was sent, until its result is recorded. */
 struct flight {
@@ -52,6 +56,8 @@ struct load_conn {
     enum conn_state state;
     unsigned address;
     bool want_write; /* EPOLLOUT is armed */
+    bool refused;    /* with spares: the server does not execute anything */
+    uint64_t opened_ns;
     uint64_t retry_ns;
     struct reply_skip reply;
     char *out;
@@ -69,11 +75,14 @@ struct bench_load {
     struct load_conn *conns;
     unsigned n_conns, n_open, cursor;
     uint32_t ring_mask;
-    struct addrinfo *resolved[BENCH_ADDRESSES_MAX];
+    struct addrinfo *resolved[SERVERS_MAX];
+    unsigned n_servers; /* spares stand behind the others */
     char wait_request[WAIT_BYTES_MAX];
     size_t wait_len, op_len_max;
-    uint64_t budget;       /* requests left to send in the measured phase */
-    uint64_t paced;        /* open loop: requests given to a connection so far */
+    uint64_t budget; /* requests left to send in the measured phase */
+    uint64_t paced;  /* open loop: requests given to a connection so far */
+    uint64_t *again; /* open loop with spares: when those were due that were refused; room for all in flight */
+    size_t n_again;
     double period_ns;      /* open loop: between two of this worker's requests */
     uint64_t last_open_ns; /* when a connection was last up */
     uint64_t last_reply_ns;
@@ -161,11 +170,21 @@ static int conn_socket_error(const struct load_conn *conn)
 static void conn_opened(struct bench_load *load, struct load_conn *conn)
 {
     conn->state = CONN_OPEN;
+    conn->refused = false;
+    conn->opened_ns = bench_now_ns();
     conn_watch(load, conn, EPOLL_CTL_MOD, false);
     reply_skip_init(&conn->reply);
     conn->out_len = conn->out_sent = 0;
     conn->recorded = conn->answered = conn->sent = 0;
     load->n_open++;
+}
+
+static void conn_retry_later(const struct bench_load *load, struct load_conn *conn)
+{
+    conn->retry_ns = bench_now_ns() + RECONNECT_EVERY_NS;
+    if (load->options->n_spares > 0) {
+        conn->address = (conn->address + 1) % load->n_servers;
+    }
 }
 
 /* Close it; what was outstanding is counted as failed. It is opened again later. */
@@ -187,7 +206,7 @@ static void conn_lost(struct bench_load *load, struct load_conn *conn, const cha
     conn->fd = -1;
     conn->state = CONN_CLOSED;
     conn->recorded = conn->answered = conn->sent = 0;
-    conn->retry_ns = bench_now_ns() + RECONNECT_EVERY_NS;
+    conn_retry_later(load, conn);
 }
 
 static void conn_flush(struct bench_load *load, struct load_conn *conn)
@@ -314,6 +333,24 @@ static void load_answer_wait(struct bench_load *load, struct load_conn *conn, ui
     }
 }
 
+/* Nothing was executed, and another server may do it: this one is stopping, was removed, knows no leader. */
+static bool is_refusal(const struct reply_skip *reply)
+{
+    return reply->type == '-' &&
+           (strncmp(reply->text, "CLUSTERDOWN", 11) == 0 || strncmp(reply->text, "TRYAGAIN", 8) == 0);
+}
+
+/* Due again. There is room: nothing new is sent before what was refused, so all that waits was in flight at once. */
+static void load_repeat(struct bench_load *load, const struct flight *flight)
+{
+    assert(load->n_again < (size_t)load->n_conns * load->options->depth);
+    load->again[load->n_again++] = flight->start_ns;
+    load->worker->retries++;
+    if (load->options->requests > 0 && flight->start_ns >= load->worker->bench->measure_ns) {
+        load->budget++;
+    }
+}
+
 static void load_answer(struct bench_load *load, struct load_conn *conn, uint64_t now_ns)
 {
     const struct reply_skip *reply = &conn->reply;
@@ -324,7 +361,11 @@ static void load_answer(struct bench_load *load, struct load_conn *conn, uint64_
         load_answer_wait(load, conn, now_ns);
         return;
     }
-    if (reply->type == '-' || reply->type == '!') {
+    conn->refused = conn->refused || (load->options->n_spares > 0 && is_refusal(reply));
+    if (load->again != NULL && is_refusal(reply)) {
+        flight->failed = true;
+        load_repeat(load, flight);
+    } else if (reply->type == '-' || reply->type == '!') {
         flight->failed = true;
         load_count_error(load, flight, reply->text);
     } else if (reply->is_null && flight->start_ns >= load->worker->bench->measure_ns) {
@@ -380,6 +421,12 @@ static void conn_readable(struct bench_load *load, struct load_conn *conn)
             break;
         }
     }
+    if (conn->refused && conn_outstanding(conn) == 0) {
+        const bool was_served = bench_now_ns() > conn->opened_ns + 2 * RECONNECT_EVERY_NS;
+        conn_lost(load, conn, "refused");
+        conn->retry_ns = was_served ? 0 : conn->retry_ns; /* if all servers refuse, not at once again and again */
+        return;
+    }
     if (load->options->rate <= 0 && conn_outstanding(conn) == 0) {
         conn_send_pipeline(load, conn);
     }
@@ -423,7 +470,7 @@ static struct load_conn *load_conn_with_room(struct bench_load *load)
         load->cursor = load->cursor + 1 == load->n_conns ? 0 : load->cursor + 1;
         /* Unsent bytes mean that a socket is full: the pipeline's buffer must not grow behind it. */
         bool room = load->wait_len > 0 ? conn_outstanding(conn) == 0 : conn_outstanding(conn) < room_below;
-        if (conn->state == CONN_OPEN && room && conn->out_len == 0) {
+        if (conn->state == CONN_OPEN && room && conn->out_len == 0 && !conn->refused) {
             return conn;
         }
     }
@@ -434,13 +481,13 @@ static struct load_conn *load_conn_with_room(struct bench_load *load)
 static void load_pace(struct bench_load *load)
 {
     uint64_t now_ns = bench_now_ns();
-    while (load_due_ns(load, load->paced) <= now_ns) {
+    while (load->n_again > 0 || load_due_ns(load, load->paced) <= now_ns) {
         uint64_t n = 1;
         struct load_conn *conn = load_conn_with_room(load);
         if (conn == NULL || !load_may_send(load, now_ns, &n)) {
             return; /* a reply will call again */
         }
-        uint64_t due_ns = load_due_ns(load, load->paced++);
+        uint64_t due_ns = load->n_again > 0 ? load->again[--load->n_again] : load_due_ns(load, load->paced++);
         conn_append_request(load, conn, due_ns);
         if (load->wait_len > 0) {
             conn_append_wait(load, conn, due_ns);
@@ -476,7 +523,7 @@ static void load_reconnect(struct bench_load *load, uint64_t now_ns)
     for (unsigned i = 0; load->n_open < load->n_conns && i < load->n_conns; i++) {
         struct load_conn *conn = &load->conns[i];
         if (conn->state == CONN_CLOSED && now_ns >= conn->retry_ns && !conn_begin(load, conn)) {
-            conn->retry_ns = now_ns + RECONNECT_EVERY_NS;
+            conn_retry_later(load, conn);
         }
     }
 }
@@ -551,8 +598,11 @@ void bench_load_run(struct bench_load *load)
 
 static bool load_resolve(struct bench_load *load)
 {
-    for (unsigned i = 0; i < load->options->n_addresses; i++) {
-        const struct address *address = &load->options->addresses[i];
+    const struct bench_options *options = load->options;
+    load->n_servers = options->n_addresses + options->n_spares;
+    for (unsigned i = 0; i < load->n_servers; i++) {
+        const struct address *address =
+            i < options->n_addresses ? &options->addresses[i] : &options->spares[i - options->n_addresses];
         struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
         char port[16];
         snprintf(port, sizeof(port), "%u", address->port);
@@ -647,13 +697,15 @@ struct bench_load *bench_load_open(struct bench_worker *worker)
     load->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     load->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     load->conns = calloc(load->n_conns, sizeof(*load->conns));
+    const bool repeats = load->options->n_spares > 0 && load->options->rate > 0;
+    load->again = repeats ? calloc((size_t)load->n_conns * load->options->depth, sizeof(*load->again)) : NULL;
     load->buffer = malloc(READ_BYTES);
     for (unsigned i = 0; load->conns != NULL && i < load->n_conns; i++) {
         load->conns[i].fd = -1;
     }
     struct epoll_event timer = {.events = EPOLLIN, .data.ptr = NULL};
     if (load->epoll_fd < 0 || load->timer_fd < 0 || load->conns == NULL || load->buffer == NULL ||
-        epoll_ctl(load->epoll_fd, EPOLL_CTL_ADD, load->timer_fd, &timer) != 0) {
+        (repeats && load->again == NULL) || epoll_ctl(load->epoll_fd, EPOLL_CTL_ADD, load->timer_fd, &timer) != 0) {
         worker_fail(worker, "cannot set up a load thread: %s", strerror(errno));
     } else if (load_resolve(load) && load_open_conns(load)) {
         return load;
@@ -671,7 +723,7 @@ void bench_load_close(struct bench_load *load)
         free(load->conns[i].out);
         free(load->conns[i].ring);
     }
-    for (unsigned i = 0; i < load->options->n_addresses; i++) {
+    for (unsigned i = 0; i < load->n_servers; i++) {
         if (load->resolved[i] != NULL) {
             freeaddrinfo(load->resolved[i]);
         }
@@ -684,5 +736,6 @@ void bench_load_close(struct bench_load *load)
     }
     free(load->conns);
     free(load->buffer);
+    free(load->again);
     free(load);
 }

@@ -10,7 +10,7 @@
 
 struct summary {
     struct histogram all;
-    uint64_t completed, errors, misses, unsent, unanswered, disconnects, longest_gap_ns;
+    uint64_t completed, errors, misses, unsent, unanswered, disconnects, retries, longest_gap_ns;
     const char *error_text, *failure; /* "" if none */
     double throughput, client_cpu;
 };
@@ -31,6 +31,7 @@ static void summary_fill(struct summary *summary, const struct bench *bench)
         summary->unsent += worker->unsent;
         summary->unanswered += worker->unanswered;
         summary->disconnects += worker->disconnects;
+        summary->retries += worker->retries;
         if (worker->longest_gap_ns > summary->longest_gap_ns) {
             summary->longest_gap_ns = worker->longest_gap_ns;
         }
@@ -99,6 +100,9 @@ static void print_text(const struct bench *bench, const struct summary *summary)
     if (summary->disconnects > 0) {
         printf("%" PRIu64 " connections lost\n", summary->disconnects);
     }
+    if (summary->retries > 0) {
+        printf("%" PRIu64 " requests were refused and sent again\n", summary->retries);
+    }
     if (summary->errors > 0) {
         printf("%" PRIu64 " errors, the first: %s\n", summary->errors, summary->error_text);
     }
@@ -146,13 +150,14 @@ static json_t *result_json(const struct bench *bench, const struct summary *summ
     for (size_t i = 0; i < bench->n_per_second; i++) {
         json_array_append_new(series, json_integer((json_int_t)bench->per_second[i]));
     }
-    return json_pack("{s:o, s:f, s:I, s:f, s:I, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:o, s:o, s:o}", "options",
+    return json_pack("{s:o, s:f, s:I, s:f, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:o, s:o, s:o}", "options",
                      options_json(bench), "seconds", bench->seconds, "requests", (json_int_t)summary->completed,
                      "throughput", summary->throughput, "errors", (json_int_t)summary->errors, "first_error",
                      summary->error_text, "misses", (json_int_t)summary->misses, "unsent", (json_int_t)summary->unsent,
                      "unanswered", (json_int_t)summary->unanswered, "disconnects", (json_int_t)summary->disconnects,
-                     "longest_gap_ms", (double)summary->longest_gap_ns / 1e6, "client_cpu", summary->client_cpu,
-                     "latency_us", latency_json(&summary->all), "ops", ops, "per_second", series);
+                     "retries", (json_int_t)summary->retries, "longest_gap_ms", (double)summary->longest_gap_ns / 1e6,
+                     "client_cpu", summary->client_cpu, "latency_us", latency_json(&summary->all), "ops", ops,
+                     "per_second", series);
 }
 
 static bool print_json(const struct bench *bench, const struct summary *summary)

@@ -1,6 +1,6 @@
 """Scenario "gigabyte": 10 million keys, about 1 GB in memory, on a three-node cluster. Shown: what a snapshot costs under a
-steady load, that a new node joins under it, also when its links are cut, and how fast a node starts again, beside
-redis-server with the same keys."""
+steady load, that a new node joins under it, also when its links are cut, how fast a node starts again, beside
+redis-server with the same keys, and that all three nodes can be replaced under load."""
 
 import json
 import os
@@ -10,11 +10,13 @@ import statistics
 import subprocess
 import threading
 import time
+from types import SimpleNamespace
 
 import systems
-from cluster import HOST, Client, Cluster, Process, free_ports, release_ports, wait_for
+from cluster import HOST, Client, Cluster, Process, RespError, free_ports, release_ports, wait_for
+from harness import Load, Reader, Writer
 from test_install import Proxy
-from test_members import Joiner, member
+from test_members import Joiner, add_node, member
 
 RATE = 20000              # SETs per second, open loop
 SNAPSHOT_STALL_MS_MAX = 2
@@ -22,6 +24,7 @@ SNAPSHOT_RSS_GROWTH_MAX = 1.15
 SNAPSHOT_P99_RATIO_MAX = 1.5
 RESTART_RATIO_MIN = 2.5
 JOIN_S_MAX = 120
+RETRIED = ("CLUSTERDOWN", "TRYAGAIN", "leaving")  # a client that is told so asks again
 
 
 def bench(args, address, *options):
@@ -295,13 +298,133 @@ def restarts(args, cluster, say):
         args.keys, ratio, RESTART_RATIO_MIN), ratio >= RESTART_RATIO_MIN)], rounds
 
 
+# ---------------------------------------------------------------------------------------------------------------- replacing
+
+
+class PacedWriter(Writer):
+    """One that leaves the processor to others: some 150 writes per second."""
+
+    def _append(self, client, token):
+        time.sleep(0.005)
+        return super()._append(client, token)
+
+
+class PacedReader(Reader):
+    """The same for reads; remembers how long each took, in seconds."""
+
+    def __init__(self, load, number):
+        super().__init__(load, number)
+        self.times = []
+
+    def _read(self, client, node, writer):
+        time.sleep(0.005)
+        begin, before = time.monotonic(), self.reads
+        try:
+            super()._read(client, node, writer)
+        except (OSError, EOFError) as error:  # asked again elsewhere
+            why = "leaving" if isinstance(error.__cause__, RespError) else "connection lost"
+            self.errors[why] = self.errors.get(why, 0) + 1
+            raise
+        if self.reads > before:
+            self.times.append(time.monotonic() - begin)
+
+
+class CheckedLoad(Load):
+    """Beside the steady load: writers and readers on all nodes, old and new, whose every value is checked."""
+
+    def __init__(self, nodes):
+        super().__init__(SimpleNamespace(nodes=nodes), writers=0, readers=0, timeout=30.0)
+        self.writers = [PacedWriter(self, number) for number in range(6)]
+        self.readers = [PacedReader(self, number) for number in range(4)]
+
+    def read_p99_ms(self):
+        times = sorted(t for reader in self.readers for t in reader.times)
+        return 1000 * times[len(times) * 99 // 100] if times else 0.0
+
+
+def steady_with_spares(args, nodes, spares):
+    """The steady load on all nodes; its connections go on at others when their node leaves."""
+    def names(some):
+        return ",".join("%s:%d" % (HOST, node.port) for node in some)
+    return bench(args, names(nodes), "--spare", names(spares), "-c", 51, "--mix", "set", "--keys", args.keys, "--rate", RATE,
+                 "--time", 4 * JOIN_S_MAX, "--warmup", 1)
+
+
+def replace_each(cluster, joiners, load, say):
+    """Add, promote, remove, stop: for each of the nodes. Returns the seconds that each of the replacements took."""
+    seconds = []
+    for old, new in zip(list(cluster.nodes), joiners):
+        begin = time.monotonic()
+        add_node(cluster, new)
+        voter = time.monotonic() - begin
+        member(cluster, "remove", old.id)
+        old.stop(timeout=60)
+        cluster.nodes.remove(old)
+        load.wait_acks(200)
+        seconds.append(time.monotonic() - begin)
+        say("node %d replaced by %d: a voter after %.1f s, the old one stopped after %.1f s" % (
+            old.id, new.id, voter, seconds[-1]))
+    return seconds
+
+
+def replace_figures(load, figures, plain, seconds):
+    outcomes = {"acknowledged": sum(len(writer.acked) for writer in load.writers),
+                "unknown": sum(len(writer.unknown) for writer in load.writers),
+                "reads": sum(reader.reads for reader in load.readers),
+                "write_retries": load.errors(load.writers), "read_retries": load.errors(load.readers)}
+    outcomes.update({name: figures[name] for name in ("errors", "first_error", "retries", "disconnects", "requests",
+                                                      "throughput", "unsent", "longest_gap_ms")})
+    outcomes.update({"seconds": seconds, "p99_plain_ms": plain["latency_us"]["p99"] / 1000,
+                     "p99_ms": figures["latency_us"]["p99"] / 1000, "p99_9_ms": figures["latency_us"]["p99_9"] / 1000,
+                     "read_p99_ms": load.read_p99_ms()})
+    return outcomes
+
+
+def replace(args, cluster, say):
+    """All nodes are replaced, one after the other, under load. The last part: the cluster is another one afterwards."""
+    plain = finish(steady(args, "%s:%d" % (HOST, cluster.wait_leader(everywhere=True).port), args.snapshot_seconds))
+    drop_log(cluster.leader())
+    ports = free_ports(6)
+    joiners = [Joiner(cluster, 101 + i, ports[2 * i:2 * i + 2]) for i in range(3)]
+    bulk = steady_with_spares(args, cluster.nodes, joiners)
+    try:
+        with CheckedLoad(cluster.nodes + joiners) as load:
+            load.wait_acks(200)
+            seconds = replace_each(cluster, joiners, load, say)
+        bulk.send_signal(signal.SIGINT)
+        result = replace_figures(load, finish(bulk), plain, seconds)
+        cluster.wait_converged(timeout=120)
+        for node in cluster.nodes:
+            load.verify(node)  # raises if an acknowledged write is lost
+        digests = {node.info()["digest"] for node in cluster.nodes}
+    finally:
+        bulk.kill()
+        for node in joiners:
+            node.kill()
+        release_ports(ports)
+    say("p99 of SET %.2f ms before, %.2f ms meanwhile (p99.9 %.1f, longest time without a reply %.0f); of checked reads "
+        "%.1f ms; sent again: %d of the steady SETs, %s of checked writes, %s of checked reads" % (
+            result["p99_plain_ms"], result["p99_ms"], result["p99_9_ms"], result["longest_gap_ms"], result["read_p99_ms"],
+            result["retries"],
+            result["write_retries"] or "none", result["read_retries"] or "none"))
+    return [
+        ("three nodes of %d keys replaced in %s s under %.0f SET/s: %d errors of %d requests %s" % (
+            args.keys, " + ".join("%.1f" % s for s in seconds), result["throughput"], result["errors"], result["requests"],
+            result["first_error"]), result["errors"] == 0),
+        ("%d checked writes acknowledged, none lost; %d of unknown outcome" % (result["acknowledged"], result["unknown"]),
+         result["unknown"] == 0),
+        ("%d linearizable reads on all nodes, each with the value it had to have; none failed" % result["reads"],
+         not set(result["read_retries"]) - set(RETRIED)),
+        ("all nodes hold the same", len(digests) == 1)], result
+
+
 def run(args, say):
     """Returns the exit code: 0 if everything held."""
     directory = os.path.join(args.dir, "gigabyte")
     shutil.rmtree(directory, ignore_errors=True)
     args.keys = args.gigabyte_keys
     checks, figures = [], {"keys": args.keys, "system": systems.Lockstep.label}
-    parts = {"snapshots": snapshots, "join": join, "restarts": restarts}
+    parts = {"snapshots": snapshots, "join": join, "restarts": restarts, "replace": replace}
     with Cluster(3, directory=directory, flags=args.flag) as cluster:
         leader = cluster.wait_leader(everywhere=True)
         say("filling with %d keys" % args.keys)

@@ -57,7 +57,7 @@ def arguments():
     parser.add_argument("--scenario", choices=("compare", "stall", "gigabyte"), default="compare",
                         help="compare: the systems side by side (default); "
                         "stall: a follower is stopped under load; gigabyte: snapshots, "
-                        "a join and restarts with 10 million keys")
+                        "a join, restarts and replacement of all nodes with 10 million keys")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
     parser.add_argument("--time", type=float, default=5.0, help="seconds measured per run (default 5)")
     parser.add_argument("--warmup", type=float, default=1.0, help="seconds of load before each (default 1)")
@@ -78,7 +78,7 @@ def arguments():
     parser.add_argument("--stall-time", type=float, default=60.0, help="seconds the follower is stopped (default 60)")
     parser.add_argument("--gigabyte-keys", type=int, default=10000000, help="keys of that scenario (default 10000000)")
     parser.add_argument("--snapshot-seconds", type=float, default=15.0, help="its load beside a snapshot (default 15)")
-    parser.add_argument("--parts", default="", help="of it, comma list of: snapshots join restarts (default all)")
+    parser.add_argument("--parts", default="", help="of it, comma list of: snapshots join restarts replace (default all)")
     args = parser.parse_args()
     if args.quick:
         args.rounds, args.time, args.warmup = 1, 2.0, 0.5

@@ -10,8 +10,8 @@ import subprocess
 import tempfile
 import time
 
-from cluster import (HOST, PATIENCE, ROOT, Client, Cluster, Process, RespError, free_ports_in_a_row, lockstepd_path,
-                     release_ports, wait_for)
+from cluster import (HOST, PATIENCE, ROOT, Client, Cluster, Process, RespError, free_ports, free_ports_in_a_row,
+                     lockstepd_path, release_ports, wait_for)
 from harness import TRIES, expect, expect_equal, settled, test, undisturbed
 
 LOCKSTEP = os.environ.get("LOCKSTEP") or os.path.join(os.path.dirname(lockstepd_path()), "lockstep")
@@ -253,6 +253,39 @@ def bench_with_a_stall(node):
     finally:
         bench.kill()
     return json.loads(output) if resumed < ends else None
+
+
+@test
+def bench_goes_on_at_a_spare():
+    """Its server stops: its connections go to the next server that runs, and what was refused is executed once, there."""
+    ports = free_ports(1)
+    with Cluster(3) as cluster:
+        first, second = cluster.followers()
+        spares = "%s:%d,%s:%d" % (HOST, ports[0], HOST, second.port)  # nobody listens at the first one
+        argv = [LOCKSTEP, "bench", "--addr", "%s:%d" % (HOST, first.port), "--spare", spares, "-c", "4", "--rate", "400",
+                "--time", "600", "--command", "INCR counted", "--json"]
+        bench = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+
+        def goes_on_at(node):
+            before = int(node.info()["total_commands_processed"])
+            wait_for(lambda: int(node.info()["total_commands_processed"]) > before + 200, what="load at %r" % node,
+                     check=lambda: expect(bench.poll() is None, "the bench ended early"))
+
+        try:
+            goes_on_at(first)
+            first.stop()
+            goes_on_at(second)
+            bench.send_signal(signal.SIGINT)
+            figures = json.loads(bench.communicate(timeout=PATIENCE)[0])
+        finally:
+            bench.kill()
+            release_ports(ports)
+        expect(figures["disconnects"] >= 4, "connections that moved: %d", figures["disconnects"])
+        executed = int(cluster.leader().call("GET", "counted"))
+        open_ends = figures["errors"] + figures["unanswered"]
+        expect(figures["requests"] <= executed <= figures["requests"] + open_ends,
+               "%d executed, but %d acknowledged and %d of unknown outcome", executed, figures["requests"], open_ends)
+        return "%d sent again, %d errors" % (figures["retries"], figures["errors"])
 
 
 @test
