@@ -52,7 +52,7 @@ func realMain(ctx context.Context, args []string) int {
 	quick := flags.Bool("quick", false, "matrix: every workload three times for 20 s")
 	resume := flags.Bool("resume", false, "matrix: leave out runs that --results has already; rejected ones are repeated")
 	most := flags.Int("count", 0, "matrix: at most so many runs this time")
-	only := flags.String("only", "", "matrix: of these workloads alone, comma-separated")
+	only := flags.String("only", "", "matrix: of these workloads alone; planted: of these bugs; comma-separated")
 	losses := flags.Int("faults", 0, "failover: how often the leader is lost (default 50)")
 	stored := flags.String("history", "", "recheck, export: a run's history.json")
 	if err := flags.Parse(args); err != nil {
@@ -78,7 +78,7 @@ func realMain(ctx context.Context, args []string) int {
 		}
 		return wholeMatrix(ctx, c, each, *only, *resume, *most)
 	case "planted":
-		return planted(ctx, *c)
+		return planted(ctx, *c, *only)
 	case "failover":
 		if *losses == 0 {
 			*losses = 50
