@@ -11,7 +11,7 @@ from harness import Load, expect, expect_equal, expect_refuses_start, test, undi
 from test_disk import check_values, find_bytes, flip_byte, write_values
 from test_install import FLAGS as INSTALL_FLAGS
 from test_install import leave_behind, wait_installed
-from test_snapshots import SMALL_SEGMENTS, expect_same_content, fill, snapshots, take
+from test_snapshots import SMALL_SEGMENTS, expect_same_content, fill, fill_random, snapshots, take
 
 STOPPED = 70  # docs/OPERATIONS.md, Exit codes
 
@@ -277,7 +277,7 @@ def flipped_bit_on_the_way_to_a_snapshot():
         victim = cluster.followers()[0]
         disk = disks[victim]
         disks.restart(victim)
-        fill(cluster.leader(), 0, 3000)
+        fill_random(cluster, 2)  # a block of it takes several disk blocks, of which one can be flipped
         cluster.wait_converged()
         disk.set("ONLY", ONLY_SNAPSHOTS)
         disk.set("FLIP", 1)
