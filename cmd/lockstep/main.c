@@ -35,9 +35,9 @@ static void usage(FILE *out)
           "Commands:\n",
           out);
     for (size_t i = 0; i < N_SUBCOMMANDS; i++) {
-        fprintf(out, "  %-8s %s\n", subcommands[i].name, subcommands[i].summary);
+        fprintf(out, "  %-9s %s\n", subcommands[i].name, subcommands[i].summary);
     }
-    fputs("  help     show this, or the help of a command: lockstep help bench\n\n"
+    fputs("  help      show this, or the help of a command: lockstep help bench\n\n"
           "Options:\n"
           "  --help     show this\n"
           "  --version  show the version\n\n"

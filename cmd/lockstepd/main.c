@@ -51,7 +51,7 @@ static void print_help(void)
         "       lockstepd --help | --version\n"
         "\n"
         "Run one node of a Lockstep cluster. Options come from FILE, one `name value` per line, and from flags, which\n"
-        "win. With no member line the node is a cluster of its own.\n"
+        "win. With no member line a new node is a cluster of its own.\n"
         "\n"
         "  --check-config  check FILE and flags, then exit\n"
         "  --help, -h      show this\n"
@@ -62,9 +62,14 @@ static void print_help(void)
         printf("  --%s [%s]\n        %s\n", option->name, option->fallback[0] != '\0' ? option->fallback : "none",
                option->help);
     }
-    printf("\n"
-           "Signals: TERM and INT stop the node gracefully, a second one at once; HUP opens the log file anew.\n"
-           "A first node: lockstepd --dir /tmp/lockstep\n");
+    printf(
+        "\n"
+        "Signals: TERM and INT stop the node gracefully, a second one at once; HUP opens the log file anew.\n"
+        "Exit codes: 0 stopped as asked; 64 bad flag; 69 a port is in use; 70 fail-stop, the log's last lines say what "
+        "to\ndo; 71 no memory or event loop; 73 the data directory is in use, or a log or pid file can't be made; 74 "
+        "the data\ndirectory can't be read or written; 77 permission denied; 78 bad configuration, or a data directory "
+        "of another\ncluster or id; 128 + n ended at once by a second signal n.\n"
+        "A first node: lockstepd --dir /tmp/lockstep\n");
 }
 
 /* What the arguments ask for besides starting; false: nothing. */
