@@ -86,6 +86,7 @@ void replica_fail_stop(struct replica *r, const char *what, const char *advice)
     r->dead = true;
     r->env->ops->timer_stop(r->env, &r->timer);
     r->env->ops->timer_stop(r->env, &r->lease_timer);
+    r->env->ops->timer_stop(r->env, &r->send_timer);
     replica_snapshot_abandon(r);
     r->env->ops->fail_stop(r->env, what, advice);
 }
@@ -287,6 +288,7 @@ static bool handle_entries(struct replica *r, const struct raft_update *update, 
             return false;
         }
         const enum wal_status status = wal_append(r->wal, &record, 1);
+        r->large_done = r->large_done || record.len >= REPLICA_LARGE_BYTES;
         if (status != WAL_OK) {
             replica_fail_stop(r, "appending to the log failed", "check the disk, then start this node again");
             return false;
@@ -677,6 +679,7 @@ void replica_turn_end(struct replica *r)
         replica_persisted_cb(r, wal_last(r->wal), wal_term_of(r->wal, wal_last(r->wal)));
     }
     wal_flush(r->wal);
+    r->large_done = false;
 }
 
 uint64_t replica_cluster_time(struct replica *r)

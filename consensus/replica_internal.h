@@ -24,6 +24,8 @@
 #define REPLICA_ENTRIES_IN_FLIGHT 256u
 /* Disk reads for followers and for apply. */
 #define REPLICA_READ_BYTES (256u * 1024)
+/* Entries from here on are copied one at a time, with a turn of the loop between the copies. */
+#define REPLICA_LARGE_BYTES (1024u * 1024)
 /* Digest history: one checkpoint every so many entries, so many kept. */
 #define REPLICA_DIGEST_EVERY 64u
 #define REPLICA_DIGEST_KEPT 64u
@@ -199,6 +201,8 @@ struct replica {
     uint64_t vote_guard_us;                     /* no vote request is heard before this instant ... */
     uint64_t stand_guard_us;                    /* ... and no election started */
     uint64_t timeout_now_term;                  /* term of the last TimeoutNow taken, 0: none */
+    struct env_timer send_timer;                /* large entries that wait for the next turn */
+    bool large_done;                            /* this turn has copied one */
     struct env_timer lease_timer;               /* exposure, transfer */
     uint64_t lease_timer_at;                    /* what it is set for, UINT64_MAX: not set */
     uint64_t transfer_to, transfer_deadline_us; /* transfer being prepared; deadline 0: none */
@@ -432,6 +436,7 @@ void replica_send_heartbeat(struct replica *r, struct replica_peer *peer, uint64
 void replica_send_core(struct replica *r, const struct raft_message *message);
 /* The commit index has grown: send what had to wait for that. */
 void replica_send_withheld(struct replica *r);
+void replica_send_timer_cb(struct env_timer *timer);
 bool replica_send(struct replica *r, struct replica_peer *peer, const struct message *message);
 /* ... followed by the message's data, which is padded. */
 bool replica_send_data(struct replica *r, struct replica_peer *peer, const struct message *message, const void *data,

@@ -459,8 +459,11 @@ static bool open_timers(struct replica *r)
     if (env->ops->timer_init(env, &r->lease_timer) != ENV_OK) {
         goto err_after_timer;
     }
-    if (!replica_ship_init(r)) {
+    if (env->ops->timer_init(env, &r->send_timer) != ENV_OK) {
         goto err_after_lease_timer;
+    }
+    if (!replica_ship_init(r)) {
+        goto err_after_send_timer;
     }
     if (!replica_fetch_init(r)) {
         goto err_after_ship;
@@ -469,6 +472,8 @@ static bool open_timers(struct replica *r)
 
 err_after_ship:
     replica_ship_fini(r);
+err_after_send_timer:
+    env->ops->timer_fini(env, &r->send_timer);
 err_after_lease_timer:
     env->ops->timer_fini(env, &r->lease_timer);
 err_after_timer:
@@ -493,6 +498,8 @@ enum replica_status replica_open(struct env *env, const struct replica_config *c
     r->lease_timer.data = r;
     r->lease_timer.cb = replica_lease_timer_cb;
     r->lease_timer_at = UINT64_MAX;
+    r->send_timer.data = r;
+    r->send_timer.cb = replica_send_timer_cb;
     log_tail_init(&r->tail, 1);
     if (!open_timers(r)) {
         free(r);
@@ -541,6 +548,7 @@ void replica_close(struct replica *r)
     replica_snapshot_close(r);
     r->env->ops->timer_fini(r->env, &r->timer);
     r->env->ops->timer_fini(r->env, &r->lease_timer);
+    r->env->ops->timer_fini(r->env, &r->send_timer);
     if (r->wal != NULL) {
         for (unsigned i = 0; i < r->n_peers; i++) {
             wal_read_fini(r->wal, &r->peers[i].read);

@@ -5,6 +5,8 @@
  * contiguous, so each extends the range; a message that does not continue it (the core rewound after a rejection)
  * replaces it. A dropped frame empties the range: the core learns of the gap from the follower's next rejection.
  *
+ * A frame is a copy, and one of a large entry takes milliseconds: there is one a turn, for one peer.
+ *
  * A voter that a change deprives of its vote gets the change only once it is committed. With the change in its log it
  * could not stand any more, and would refuse all that have not got it: if it were the only one left with it, there
  * would be no leader, though all are up. (Thesis 4.2.2 has such a server stand; the core doesn't.) */
@@ -12,6 +14,9 @@
 #include <string.h>
 
 #include "consensus/replica_internal.h"
+
+/* Timers that are due at once all fire in the same turn. */
+#define NEXT_TURN_US 1000u
 
 static void pump(struct replica *r, struct replica_peer *peer);
 
@@ -223,6 +228,11 @@ static void pump(struct replica *r, struct replica_peer *peer)
             pump_from_disk(r, peer, last);
             return;
         }
+        if (bytes >= REPLICA_LARGE_BYTES && r->large_done) {
+            r->env->ops->timer_set(r->env, &r->send_timer, r->env->ops->now_us(r->env) + NEXT_TURN_US);
+            return;
+        }
+        r->large_done = r->large_done || bytes >= REPLICA_LARGE_BYTES;
         if (!send_append(r, peer, peer->want_next - 1, r->entries, n)) {
             replica_peer_forget(peer);
             return;
@@ -273,6 +283,15 @@ void replica_send_withheld(struct replica *r)
         if (peer->id != 0 && wants(peer) && !peer->reading) {
             pump(r, peer);
         }
+    }
+}
+
+void replica_send_timer_cb(struct env_timer *timer)
+{
+    struct replica *r = timer->data;
+
+    if (!r->dead && replica_leads(r)) {
+        replica_send_withheld(r);
     }
 }
 
