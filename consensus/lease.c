@@ -266,8 +266,9 @@ uint64_t lease_grant(struct lease *l, uint64_t id, uint64_t commit, uint64_t now
         return 0;
     }
     *instant = p->echo_instant;
-    if (!l->config.grants || !drift_is_compared(&p->drift) || l->grants_stopped || lease_check(l, now) != LEASE_NONE ||
-        p->received < commit || p->echo_us + length > lease_end(l, now) || p->echo_us + length <= now) {
+    if (!l->config.grants || !drift_is_compared(&p->drift) || l->grants_stopped || now < p->withheld_until ||
+        lease_check(l, now) != LEASE_NONE || p->received < commit || p->echo_us + length > lease_end(l, now) ||
+        p->echo_us + length <= now) {
         return 0;
     }
     /* The holder counts G on its clock from before echo_us; on ours that takes at most G (1 + rho) / (1 - rho). */
@@ -277,6 +278,15 @@ uint64_t lease_grant(struct lease *l, uint64_t id, uint64_t commit, uint64_t now
         p->grant_until = until;
     }
     return length;
+}
+
+void lease_withhold(struct lease *l, uint64_t id, uint64_t until)
+{
+    struct lease_peer *p = peer_of(l, id);
+
+    if (p != NULL) {
+        p->withheld_until = until;
+    }
 }
 
 bool lease_wants_echo(const struct lease *l, uint64_t id, uint64_t now)

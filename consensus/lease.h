@@ -48,8 +48,9 @@ struct lease_peer {
     uint64_t echo_us;      /* ... and when that arrived; 0: none in this term and connection */
     uint64_t received;     /* its log agrees with ours up to here, in memory; within (term, connection) */
     uint64_t connection;
-    uint64_t grant_until; /* it may read locally until this instant of ours; survives terms */
-    struct drift drift;   /* of its clock against ours */
+    uint64_t grant_until;    /* it may read locally until this instant of ours; survives terms */
+    uint64_t withheld_until; /* no grant for it before */
+    struct drift drift;      /* of its clock against ours */
 };
 
 struct lease {
@@ -92,6 +93,8 @@ uint64_t lease_grant_length(const struct lease *lease);
  * counts as a grantee. `instant` is set to the peer's instant that is answered (also if no grant is given), 0 if none.
  * `commit` is the leader's commit index: who lags behind it gets no grant, since it would hold writers up. */
 uint64_t lease_grant(struct lease *lease, uint64_t id, uint64_t commit, uint64_t now, uint64_t *instant);
+/* No grant for `id` before `until`, so that it holds nobody up when it is removed. */
+void lease_withhold(struct lease *lease, uint64_t id, uint64_t until);
 /* Should frames with entries ask `id` for an echo? Under grants a write may be shown once every grantee has said that
  * it received it; and who says so only now and then is never seen to be up to date under load, and gets no grant. */
 bool lease_wants_echo(const struct lease *lease, uint64_t id, uint64_t now);

@@ -24,6 +24,7 @@ enum plant {
     PLANT_DEPOSED_VOTES,        /* a former leader votes while its grants are out */
     PLANT_NO_DRIFT_WATCH,       /* the rates of other nodes' clocks are not looked at */
     PLANT_TWO_CHANGES,          /* a change is proposed before the one before it is committed */
+    PLANT_REMOVE_GRANTEE,       /* a node is removed while it holds a grant: writers wait for the end of that */
     PLANT_SEND_DEMOTION,        /* a voter gets its demotion before that is committed */
     PLANT_PRE_VOTE_TERM,        /* a refused pre-vote does not tell the candidate the voter's term */
     PLANT_INSTALL_UNSYNCED,     /* a snapshot from another node is installed before it is on stable storage */

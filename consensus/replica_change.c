@@ -198,6 +198,16 @@ enum replica_status replica_change_submit(struct replica *r, const struct replic
     return REPLICA_OK;
 }
 
+/* What is proposed behind its removal a node never gets, and nothing of that is exposed while it holds a grant. So it
+ * shall hold none by then: it gets no other, and those who ask again find it ended. */
+static bool holds_grant(struct replica *r, uint64_t id)
+{
+    const uint64_t now_us = r->env->ops->now_us(r->env);
+
+    lease_withhold(&r->lease, id, now_us + 2000 * (uint64_t)r->config.election_timeout_ms);
+    return lease_grant_until(&r->lease, id) > now_us && !PLANT(PLANT_REMOVE_GRANTEE);
+}
+
 enum replica_status replica_change(struct replica *r, enum replica_change_kind kind, uint64_t id, const char *address,
                                    const char **why)
 {
@@ -223,6 +233,10 @@ enum replica_status replica_change(struct replica *r, enum replica_change_kind k
     }
     if (id == r->config.id && (kind == REPLICA_DEMOTE || kind == REPLICA_REMOVE)) {
         return refuse(why, "it leads: hand leadership to another node first"); /* last: nobody hands over in vain */
+    }
+    if (kind == REPLICA_REMOVE && holds_grant(r, id)) {
+        *why = "it reads under a grant, which is not renewed from now on: ask again in a moment";
+        return REPLICA_BUSY;
     }
     settings.next_id = kind == REPLICA_ADD_LEARNER ? id + 1 : r->next_id;
     const enum replica_status submitted = replica_change_submit(r, servers, n, &settings, why);

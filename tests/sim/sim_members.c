@@ -387,6 +387,41 @@ void sim_member_two(struct sim_cluster *cluster)
     }
 }
 
+/* The longest time without an acknowledged write, up to `until_us`. */
+static uint64_t longest_gap(struct sim_cluster *cluster, uint64_t until_us)
+{
+    uint64_t gap_us = 0;
+
+    while (cluster->world.now_us < until_us && sim_cluster_run(cluster, 1 * MS)) {
+        const uint64_t since_us = cluster->world.now_us - cluster->workload.last_write_us;
+        gap_us = since_us > gap_us ? since_us : gap_us;
+    }
+    return gap_us;
+}
+
+/* Followers are removed while all read under grants, which are renewed for as long as they are members. */
+void sim_member_removed(struct sim_cluster *cluster)
+{
+    const unsigned leader = leader_of(cluster);
+
+    for (unsigned i = 1; i < 4 && !cluster->world.violated; i++) {
+        struct wanted w = {REPLICA_REMOVE, (leader + i) % 5};
+        uint64_t gap_us = 0;
+
+        sim_cluster_run(cluster, sim_random_range(&cluster->random, 600 * MS, 900 * MS));
+        for (unsigned tries = 0; tries < 20 && !is_accepted(cluster, &w); tries++) {
+            const uint64_t waited_us = longest_gap(cluster, cluster->world.now_us + 50 * MS);
+            gap_us = waited_us > gap_us ? waited_us : gap_us;
+        }
+        const uint64_t after_us = longest_gap(cluster, cluster->world.now_us + 400 * MS);
+        gap_us = after_us > gap_us ? after_us : gap_us;
+        if (gap_us > 75 * MS) {
+            sim_world_violation(&cluster->world, "membership",
+                                "no write for %" PRIu64 " us while a follower is removed", gap_us);
+        }
+    }
+}
+
 /* What a learner was granted outlives the run that granted it: cut off from the leader's next run, it goes on reading.
  */
 void sim_member_grants(struct sim_cluster *cluster)

@@ -29,6 +29,7 @@ void sim_member_returns(struct sim_cluster *cluster);
 void sim_member_away(struct sim_cluster *cluster);
 void sim_member_rollback(struct sim_cluster *cluster);
 void sim_member_two(struct sim_cluster *cluster);
+void sim_member_removed(struct sim_cluster *cluster);
 void sim_member_grants(struct sim_cluster *cluster);
 void sim_member_sole(struct sim_cluster *cluster);
 void sim_member_one(struct sim_cluster *cluster);

@@ -34,6 +34,7 @@ const struct sim_plant sim_plants[] = {
     {"change-rollback", PLANT_CHANGE_ROLLBACK, "a rolled-back change takes the committed one before it along",
      "member-rollback"},
     {"two-changes", PLANT_TWO_CHANGES, "a change is proposed before the one before it is committed", "member-two"},
+    {"remove-grantee", PLANT_REMOVE_GRANTEE, "a node is removed while it may read: writers wait", "member-removed"},
     {"send-demotion", PLANT_SEND_DEMOTION, "a voter gets its demotion before that is committed", "member-sole"},
     {"pre-vote-term", PLANT_PRE_VOTE_TERM, "a refused pre-vote does not tell the candidate the voter's term",
      "pre-vote-term"},

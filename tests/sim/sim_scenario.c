@@ -99,6 +99,8 @@ const struct sim_scenario sim_scenarios[] = {
     {"member-away", "a voter was away while all others were replaced: its leader is unknown to it", 5, sim_member_away},
     {"member-rollback", "a change is rolled back, not the committed one before it", 7, sim_member_rollback},
     {"member-two", "changes are proposed one right after the other, while the leader is cut off", 8, sim_member_two},
+    {"member-removed", "followers that read under grants are removed: writers don't wait for those", 5,
+     sim_member_removed},
     {"member-grants", "a lone voter restarts while a learner holds its grant", 2, sim_member_grants},
     {"member-sole", "the leader of two dies before the demotion of the other is on its disk", 2, sim_member_sole},
     {"member-one", "from one node to three and back", 3, sim_member_one},

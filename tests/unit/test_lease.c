@@ -346,6 +346,20 @@ START_TEST(a_renewal_asks_for_its_own_index)
 }
 END_TEST
 
+START_TEST(a_grant_is_withheld_for_as_long_as_asked)
+{
+    uint64_t instant;
+    setup_with(10000, 2);
+    lease_withhold(&lease, 2, 1001000);
+    for (uint64_t now = 1000500; now < 1002000; now += 250) {
+        echo(2, now - 100, now);
+        echo(3, now - 100, now);
+        ck_assert_uint_eq(lease_grant(&lease, 2, 10, now, &instant), now < 1001000 ? 0 : G_US);
+        ck_assert_uint_eq(lease_grant(&lease, 3, 10, now, &instant), G_US); /* others get theirs */
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("lease");
@@ -374,6 +388,7 @@ int main(void)
     tcase_add_test(tcase, drift_beyond_the_bound_turns_leases_off);
     tcase_add_test(tcase, grant_is_usable_once_its_index_is_received);
     tcase_add_test(tcase, a_renewal_asks_for_its_own_index);
+    tcase_add_test(tcase, a_grant_is_withheld_for_as_long_as_asked);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
