@@ -55,7 +55,8 @@ static void run_readmode(struct call *call)
 }
 
 const struct command command_family_readmode[] = {
-    {"readmode", -1, COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE | COMMAND_FAST, "connection", REDIS_VERSION,
+    {"readmode", -1, COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE | COMMAND_FAST | COMMAND_NO_MULTI, "connection",
+     REDIS_VERSION,
      "What reads of this connection promise: linearizable, session [revision], stale [max-ms]; alone, shows it", "O(1)",
      "", run_readmode, NULL},
     {.name = NULL},

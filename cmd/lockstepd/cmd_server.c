@@ -179,6 +179,10 @@ static void run_wait(struct call *call)
         call_error(call, "ERR timeout is not an integer or out of range");
     } else if (timeout_ms < 0) {
         call_error(call, "ERR timeout is negative");
+    } else if (call->in_exec) {
+        struct replica_info info;
+        replica_info(node_replica(s->owner->node), &info);
+        resp_write_integer(call->out, (int64_t)wait_replicas(s->owner, info.commit));
     } else {
         s->wait.wanted = replicas > 0 ? (uint64_t)replicas : 0;
         s->wait.deadline_ms = timeout_ms > 0 ? uv_now(s->owner->loop) + (uint64_t)timeout_ms : UINT64_MAX;
@@ -394,10 +398,12 @@ const struct command command_family_server[] = {
     {"time", 1, FAST_FLAGS, "server", "2.6.0", "Return the current server time", "O(1)", "", run_time, NULL},
     {"debug", -2, ADMIN_FLAGS, "server", "1.0.0", "A container for debugging commands", "Depends on subcommand.", "",
      run_debug, NULL},
-    {"shutdown", -1, ADMIN_FLAGS, "server", "1.0.0", "Stop this node", "O(1)", "", run_shutdown, NULL},
-    {"save", 1, ADMIN_FLAGS, "server", "1.0.0", "Refused: there is nothing to save", "O(1)", "", run_save, NULL},
+    {"shutdown", -1, ADMIN_FLAGS | COMMAND_NO_MULTI, "server", "1.0.0", "Stop this node", "O(1)", "", run_shutdown,
+     NULL},
+    {"save", 1, ADMIN_FLAGS | COMMAND_NO_MULTI, "server", "1.0.0", "Refused: there is nothing to save", "O(1)", "",
+     run_save, NULL},
     {"bgsave", -1, ADMIN_FLAGS, "server", "1.0.0", "Refused: there is nothing to save", "O(1)", "", run_save, NULL},
-    {"lockstep", -2, 0, "server", REDIS_VERSION, "A container for commands about Lockstep itself",
+    {"lockstep", -2, COMMAND_NO_MULTI, "server", REDIS_VERSION, "A container for commands about Lockstep itself",
      "Depends on subcommand.", "", NULL, lockstep_subcommands},
     {.name = NULL},
 };

@@ -248,6 +248,28 @@ bool argument_is(struct iovec argument, const char *word)
     return argument.iov_len == len && strncasecmp(argument.iov_base, word, len) == 0;
 }
 
+struct iovec *arguments_copy(const struct iovec *argv, unsigned argc)
+{
+    size_t bytes = 0;
+    assert(argc > 0);
+    for (unsigned i = 0; i < argc; i++) {
+        bytes += argv[i].iov_len;
+    }
+    struct iovec *copy = malloc(argc * sizeof *copy + bytes);
+    if (copy == NULL) {
+        return NULL;
+    }
+    char *at = (char *)(copy + argc);
+    for (unsigned i = 0; i < argc; i++) {
+        if (argv[i].iov_len > 0) {
+            memcpy(at, argv[i].iov_base, argv[i].iov_len);
+        }
+        copy[i] = (struct iovec){.iov_base = at, .iov_len = argv[i].iov_len};
+        at += argv[i].iov_len;
+    }
+    return copy;
+}
+
 bool argument_integer(struct iovec argument, int64_t *value)
 {
     const char *text = argument.iov_base;

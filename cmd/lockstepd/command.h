@@ -24,7 +24,8 @@ enum command_flags {
     COMMAND_FAST = 1u << 4,
     COMMAND_NO_AUTH = 1u << 5,
     COMMAND_IN_MULTI = 1u << 6, /* executes at once even inside a transaction: MULTI EXEC DISCARD WATCH QUIT RESET */
-    COMMAND_HIDDEN = 1u << 7    /* not listed by COMMAND */
+    COMMAND_HIDDEN = 1u << 7,   /* not listed by COMMAND */
+    COMMAND_NO_MULTI = 1u << 8  /* refused inside a transaction: what is answered later, or changes how replies look */
 };
 
 /* One request to a local command. All borrowed until the command returns. */
@@ -34,6 +35,7 @@ struct call {
     int proto;
     const struct iovec *argv;
     unsigned argc;
+    bool in_exec; /* as part of a transaction: answer now, as far as that goes */
 };
 
 struct command {
@@ -107,7 +109,9 @@ void reply_wrong_arity(struct resp_buffer *out, const char *name);
 void reply_unknown_command(struct resp_buffer *out, const struct iovec *argv, unsigned argc);
 
 /* Arguments. */
-bool argument_is(struct iovec argument, const char *word);    /* case-insensitive */
+bool argument_is(struct iovec argument, const char *word); /* case-insensitive */
+/* The arguments in one block with their bytes, to be freed; NULL if memory is exhausted. argc > 0. */
+struct iovec *arguments_copy(const struct iovec *argv, unsigned argc);
 bool argument_integer(struct iovec argument, int64_t *value); /* Redis's rules: no blanks, no plus sign */
 /* Copies into text (capacity > 0), cut if longer, NUL-terminated; returns false if it was cut or holds a NUL byte. */
 bool argument_text(struct iovec argument, char *text, size_t capacity);

@@ -171,6 +171,10 @@ static struct store_reply *pending_begin(struct exec_request *request)
     if (p->kind == PENDING_WATCH) {
         return multi_watch_begin(s);
     }
+    if (p->kind == PENDING_MIXED) {
+        render_init(&s->render, multi_exec_reply(s), request->proto);
+        return &s->render.reply;
+    }
     if (p->mute) {
         return &s->owner->discard;
     }
@@ -185,6 +189,8 @@ static void pending_raw(struct exec_request *request, const void *bytes, size_t 
     assert(p == s->head);
     if (p->kind == PENDING_WATCH) {
         multi_watch_raw(s, bytes, len);
+    } else if (p->kind == PENDING_MIXED) {
+        resp_buffer_append(multi_exec_reply(s), bytes, len);
     } else if (!p->mute) {
         conn_write(s->conn, bytes, len);
     }
@@ -243,6 +249,9 @@ static void pending_end(struct exec_request *request)
     }
     if (p->kind == PENDING_WATCH) {
         multi_watch_end(s, p->mute ? NULL : conn_output(s->conn));
+    } else if (p->kind == PENDING_MIXED) {
+        multi_exec_end(s, p->mute ? &s->owner->scratch : conn_output(s->conn));
+        resp_buffer_clear(&s->owner->scratch);
     }
     if (p->after.capacity > 0) {
         pending_flush_after(s, p);

@@ -39,12 +39,13 @@ enum session_pause {
     SESSION_PAUSE_REPORT = 1u << 5,    /* READMODE has not been answered */
     SESSION_PAUSE_TRANSFER = 1u << 6,  /* LOCKSTEP TRANSFER has not been answered */
     SESSION_PAUSE_SNAPSHOT = 1u << 7,  /* LOCKSTEP SNAPSHOT TAKE has not been answered */
-    SESSION_PAUSE_EXPORT = 1u << 8     /* a command of cmd_export*.c has not been answered */
+    SESSION_PAUSE_EXPORT = 1u << 8,    /* a command of cmd_export*.c has not been answered */
+    SESSION_PAUSE_EXEC = 1u << 9       /* EXEC with local commands has not been answered */
 };
 
 enum session_reply_mode { SESSION_REPLY_ON, SESSION_REPLY_OFF, SESSION_REPLY_SKIP };
 
-enum pending_kind { PENDING_COMMAND, PENDING_WATCH };
+enum pending_kind { PENDING_COMMAND, PENDING_WATCH, PENDING_MIXED };
 
 /* One command or transaction given to the executor. */
 struct pending {
@@ -167,6 +168,9 @@ unsigned multi_watches(const struct session *session);
 struct store_reply *multi_watch_begin(struct session *session);
 void multi_watch_raw(struct session *session, const void *bytes, size_t len);
 void multi_watch_end(struct session *session, struct resp_buffer *out);
+/* EXEC with local commands (PENDING_MIXED): where the reply of the store's commands goes; its end. */
+struct resp_buffer *multi_exec_reply(struct session *session);
+void multi_exec_end(struct session *session, struct resp_buffer *out);
 
 /* cmd_client.c */
 bool client_text_ok(struct iovec text); /* fit for CLIENT LIST: printable, no blanks */

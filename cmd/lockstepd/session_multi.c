@@ -1,14 +1,16 @@
 /* Transactions: MULTI EXEC DISCARD WATCH UNWATCH.
  *
- * Commands are copied into the session until EXEC hands them to the executor as one. WATCH reads the revisions of its
- * keys through the executor, like any read; the session takes no further request until they are known, so that a later
- * EXEC carries them. */
+ * Commands are copied into the session until EXEC hands them to the executor as one; those that this node answers by
+ * itself are kept aside (multi_local.h), and the session takes no further request until they have run too. WATCH reads
+ * the revisions of its keys through the executor, like any read; the session takes no further request until they are
+ * known, so that a later EXEC carries them. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmd/lockstepd/multi_local.h"
 #include "cmd/lockstepd/session.h"
 
 #define MULTI_COMMANDS_MAX 65536u
@@ -18,7 +20,8 @@
 struct multi {
     struct store_queued *commands; /* each argv is one block with its bytes */
     unsigned n_commands, commands_capacity;
-    size_t bytes; /* of arguments and of watched keys: at most max-entry-size */
+    struct multi_locals *locals; /* queued between them */
+    size_t bytes;                /* of arguments and of watched keys: at most max-entry-size */
     size_t watch_bytes;
     bool aborted;
     struct store_watch *watches; /* keys are owned */
@@ -27,6 +30,9 @@ struct multi {
     struct store_reply sink;
     unsigned fresh, answered;
     char error[MULTI_ERROR_MAX]; /* "" if none */
+    /* The EXEC being answered, if there are local commands in it: these, and what the store's commands replied. */
+    struct multi_locals *running;
+    struct resp_buffer stored;
 };
 
 static struct multi *multi_get(struct session *s)
@@ -42,6 +48,8 @@ static void multi_clear_commands(struct multi *m)
     for (unsigned i = 0; i < m->n_commands; i++) {
         free((void *)(uintptr_t)m->commands[i].argv);
     }
+    multi_locals_free(m->locals);
+    m->locals = NULL;
     free(m->commands);
     m->commands = NULL;
     m->n_commands = 0;
@@ -79,6 +87,8 @@ void multi_free(struct session *s)
     if (s->multi != NULL) {
         multi_clear_commands(s->multi);
         multi_cut_watches(s->multi, 0);
+        multi_locals_free(s->multi->running);
+        resp_buffer_fini(&s->multi->stored);
         free(s->multi);
         s->multi = NULL;
     }
@@ -86,7 +96,7 @@ void multi_free(struct session *s)
 
 unsigned multi_count(const struct session *s)
 {
-    return s->multi != NULL ? s->multi->n_commands : 0;
+    return s->multi != NULL ? s->multi->n_commands + multi_locals_count(s->multi->locals) : 0;
 }
 
 unsigned multi_watches(const struct session *s)
@@ -133,45 +143,35 @@ static bool multi_grow_commands(struct multi *m)
     return true;
 }
 
-/* One block: the iovecs, then the bytes they point at. */
-static struct iovec *copy_arguments(const struct iovec *argv, unsigned argc, size_t bytes)
+static bool multi_append_stored(struct multi *m, const struct iovec *argv, unsigned argc)
 {
-    assert(argc > 0);
-    struct iovec *copy = malloc(argc * sizeof *copy + bytes);
+    struct iovec *copy = multi_grow_commands(m) ? arguments_copy(argv, argc) : NULL;
     if (copy == NULL) {
-        return NULL;
+        return false;
     }
-    char *at = (char *)(copy + argc);
-    for (unsigned i = 0; i < argc; i++) {
-        if (argv[i].iov_len > 0) {
-            memcpy(at, argv[i].iov_base, argv[i].iov_len);
-        }
-        copy[i] = (struct iovec){.iov_base = at, .iov_len = argv[i].iov_len};
-        at += argv[i].iov_len;
-    }
-    return copy;
+    m->commands[m->n_commands++] = (struct store_queued){.argv = copy, .argc = argc};
+    return true;
 }
 
-/* Returns the error text, or NULL when queued. */
-static const char *multi_append(struct session *s, const struct iovec *argv, unsigned argc)
+/* Returns the error text, or NULL when queued. `local`: NULL, or run here. */
+static const char *multi_append(struct session *s, const struct command *local, const struct iovec *argv, unsigned argc)
 {
     struct multi *m = s->multi;
     size_t bytes = 0;
     for (unsigned i = 0; i < argc; i++) {
         bytes += argv[i].iov_len;
     }
-    if (m->n_commands == MULTI_COMMANDS_MAX) {
+    const unsigned place = multi_count(s);
+    if (place == MULTI_COMMANDS_MAX) {
         return "ERR Transaction too large: too many commands queued";
     }
     size_t cost = bytes + argc * sizeof(struct iovec);
     if (cost > s->owner->config->entry_bytes_max || m->bytes > s->owner->config->entry_bytes_max - cost) {
         return "ERR Transaction too large: its commands exceed max-entry-size";
     }
-    struct iovec *copy = multi_grow_commands(m) ? copy_arguments(argv, argc, bytes) : NULL;
-    if (copy == NULL) {
+    if (local != NULL ? !multi_locals_add(&m->locals, local, argv, argc, place) : !multi_append_stored(m, argv, argc)) {
         return "TRYAGAIN out of memory, the command was not queued";
     }
-    m->commands[m->n_commands++] = (struct store_queued){.argv = copy, .argc = argc};
     m->bytes += cost;
     return NULL;
 }
@@ -180,13 +180,14 @@ void multi_queue(struct session *s, const struct command_entry *entry, const str
                  struct resp_buffer *out)
 {
     const char *error = NULL;
-    if (entry->store == NULL) {
-        error = "ERR Command not allowed inside a transaction";
-    } else if (session_redirect(s, entry->store, argv, argc, out)) {
+    const struct command *local = entry->store == NULL ? entry->local : NULL;
+    struct call call = {.session = s, .out = out, .proto = s->proto, .argv = argv, .argc = argc};
+    if (local != NULL ? multi_local_refused(local, &call) : session_redirect(s, entry->store, argv, argc, out)) {
         multi_abort(s);
         return;
-    } else if (!s->multi->aborted) {
-        error = multi_append(s, argv, argc);
+    }
+    if (!s->multi->aborted) {
+        error = multi_append(s, local, argv, argc);
     }
     if (error != NULL) {
         multi_abort(s);
@@ -222,6 +223,37 @@ static void run_discard(struct call *call)
     call_ok(call);
 }
 
+/* Nothing but local commands. The transaction has ended when they run. */
+static void exec_without_store(struct call *call)
+{
+    static char none[] = "*0\r\n";
+    const struct resp_buffer stored = {.data = none, .len = sizeof none - 1, .capacity = sizeof none};
+    struct multi_locals *locals = call->session->multi->locals;
+
+    call->session->multi->locals = NULL;
+    multi_discard(call->session);
+    multi_locals_finish(locals, call->session, call->proto, &stored, call->out);
+    multi_locals_free(locals);
+}
+
+struct resp_buffer *multi_exec_reply(struct session *s)
+{
+    return &s->multi->stored;
+}
+
+void multi_exec_end(struct session *s, struct resp_buffer *out)
+{
+    struct multi *m = s->multi;
+    struct multi_locals *running = m->running;
+
+    m->running = NULL;
+    multi_locals_finish(running, s, s->proto, &m->stored, out);
+    multi_locals_free(running);
+    resp_buffer_fini(&m->stored);
+    resp_buffer_init(&m->stored);
+    session_unpause(s, SESSION_PAUSE_EXEC);
+}
+
 static void run_exec(struct call *call)
 {
     struct session *s = call->session;
@@ -233,12 +265,17 @@ static void run_exec(struct call *call)
     if (m->aborted) {
         call_error(call, "EXECABORT Transaction discarded because of previous errors.");
     } else if (m->n_commands == 0 && m->n_watches == 0) {
-        resp_write_array(call->out, 0);
+        exec_without_store(call);
     } else {
-        struct pending *p = session_pend(s, PENDING_COMMAND);
+        struct pending *p = session_pend(s, m->locals != NULL ? PENDING_MIXED : PENDING_COMMAND);
         if (p == NULL) {
             call_error(call, "TRYAGAIN out of memory, the transaction was not executed");
         } else {
+            if (m->locals != NULL) {
+                m->running = m->locals;
+                m->locals = NULL;
+                session_pause(s, SESSION_PAUSE_EXEC); /* what follows must find done what they do */
+            }
             executor_submit_transaction(s->owner->executor, &s->exec, &p->request, m->watches, m->n_watches,
                                         m->commands, m->n_commands);
             if (executor_congested(s->owner->executor)) {

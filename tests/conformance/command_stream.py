@@ -39,6 +39,19 @@ ENCODINGS = [b"x" * 44, b"x" * 45, b"9" * 20, b"-" + b"9" * 19, b"12345678901234
 TYPES = [b"string", b"STRING", b"list", b"hash", b"nonsense", b"", b"stringy"]
 
 
+# Commands that no log holds, inside MULTI (or outside, where that was refused): run in their places, or refused when they
+# are queued.
+LOCAL_IN_MULTI = [
+    [b"SELECT", b"0"], [b"SELECT", b"-1"], [b"SELECT", b"x"], [b"SELECT"], [b"TIME"], [b"TIME", b"x"], [b"WAIT", b"0", b"0"],
+    [b"WAIT", b"1", b"5"], [b"WAIT", b"x", b"0"], [b"WAIT", b"1", b"-1"], [b"WAIT", b"1"], [b"CLIENT", b"ID"],
+    [b"CLIENT", b"GETNAME"], [b"CLIENT", b"SETNAME", b"one"], [b"client", b"setname", b"two"],
+    [b"CLIENT", b"SETNAME", b"a b"], [b"CLIENT", b"SETNAME"],
+    [b"CLIENT", b"NOSUCH"], [b"CLIENT"], [b"CLIENT", b"ID", b"x"], [b"CLIENT", b"NO-EVICT", b"on"],
+    [b"CLIENT", b"NO-EVICT", b"x"], [b"CONFIG", b"GET", b"nosuch"], [b"config", b"get", b"maxmemory"], [b"CONFIG", b"GET"],
+    [b"CONFIG", b"NOSUCH"], [b"CONFIG", b"SET", b"nosuch", b"1"], [b"COMMAND", b"GETKEYS", b"GET", b"k"],
+]
+
+
 class Stream:
     def __init__(self, seed, store_only=False):
         """store_only: leave out what the store leaves to its server, such as the words for unknown commands."""
@@ -251,6 +264,8 @@ class Stream:
                                     ([] if self.store_only else [b"UNWATCH"]))] +
                          ([b"k"] if self.chance(0.5) else []))
             self.add(self.command())
+            if not self.store_only and self.chance(0.15):
+                self.add(self.pick(LOCAL_IN_MULTI))
         if meddle_at == "inside":
             self.add(self.meddle(watched), connection=1)
         self.add([self.cased(self.pick([b"EXEC"] * 9 + [b"DISCARD"]))])

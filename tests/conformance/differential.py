@@ -103,6 +103,10 @@ class Comparison:
         if name == b"OBJECT" and len(args) == 3 and args[1].upper() == b"IDLETIME" and \
                 close_in_time(redis, lockstep, 1000):
             return True
+        if name == b"TIME" and redis[0] == lockstep[0] == "*" and len(redis[1]) == len(lockstep[1]) == 2:
+            return all(abs(int(a[1]) - int(b[1])) < limit for a, b, limit in zip(redis[1], lockstep[1], (60, 10**6)))
+        if name == b"WAIT" or [arg.upper() for arg in args] == [b"CLIENT", b"ID"]:
+            return redis[0] == lockstep[0] == ":"
         if name == b"KEYS":
             return same_set(redis, lockstep)
         if name == b"SCAN":

@@ -145,6 +145,45 @@ def transact(node, other, key):
 
 
 @test
+def transactions_hold_local_commands():
+    """SELECT, TIME, WAIT, CLIENT and CONFIG between the store's commands, on any node and in both protocols: in their
+    places, not at all if a watched key has changed, and done when the next command comes."""
+    with Cluster(3) as cluster:
+        for proto in (2, 3):
+            for node in cluster.nodes:
+                settled(lambda number, node=node, proto=proto:
+                        transact_locally(node, proto, "l:%d:%d" % (node.id, number)))
+
+
+def transact_locally(node, proto, key):
+    with node.client() as one, node.client() as two:
+        one.hello(proto)
+        two.once("DEL", key)
+        replies = one.pipeline([("WATCH", key), ("MULTI",), ("CLIENT", "SETNAME", "a"), ("SET", key, "1"), ("TIME",),
+                                ("MGET", key, "none"), ("SELECT", "0"), ("SELECT", "1"), ("WAIT", "9", "60000"),
+                                ("CONFIG", "GET", "nosuch"), ("INCR", key), ("CLIENT", "GETNAME"), ("EXEC",),
+                                ("CLIENT", "GETNAME"), ("GET", key)])
+        if any(isinstance(reply, RespError) for reply in replies):
+            return replies
+        named, was_set, time_now, values, selected, refused, waited, config, incremented, name = replies[12]
+        expect_equal([named, was_set, values, selected, incremented, name],
+                     ["OK", "OK", [b"1", None], "OK", 2, b"a"], "replies of EXEC at %r" % node)
+        expect(len(time_now) == 2 and isinstance(refused, RespError) and waited >= 1 and not config,
+               "TIME, SELECT 1, WAIT, CONFIG GET: %r", replies[12])
+        expect_equal(replies[13:], [b"a", b"2"], "after EXEC")
+        one.once("WATCH", key)
+        two.once("SET", key, "changed")
+        replies = one.pipeline([("MULTI",), ("CLIENT", "SETNAME", "b"), ("SET", key, "lost"), ("EXEC",),
+                                ("CLIENT", "GETNAME")])
+        expect_equal(replies, ["OK", "QUEUED", "QUEUED", None, b"a"], "with a changed key")
+        replies = one.pipeline([("MULTI",), ("CLIENT", "SETNAME", "c"), ("ECHO", "x"), ("EXEC",), ("MULTI",), ("TIME",),
+                                ("SELECT", "0"), ("EXEC",), ("CLIENT", "GETNAME")])
+        if not any(isinstance(reply, RespError) for reply in replies):
+            expect_equal([replies[3], len(replies[7]), replies[8]], [["OK", b"x"], 2, b"c"], "without the store's commands")
+        return replies
+
+
+@test
 def contended_transactions_lose_nothing():
     """Optimistic increments with WATCH from all nodes at once: as many succeed as the counter says."""
     done, unknown, failures = [], [], []

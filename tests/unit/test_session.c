@@ -335,7 +335,10 @@ END_TEST
 
 START_TEST(refused_command_aborts_the_transaction)
 {
-    static const char *const refused[] = {"nosuch", "GET", "SELECT 0", "CLIENT ID", "CONFIG GET x"};
+    static const char *const refused[] = {"nosuch",        "GET",           "HELLO 3",         "CLIENT REPLY OFF",
+                                          "CLIENT nosuch", "CLIENT ID x",   "CONFIG GET",      "SHUTDOWN",
+                                          "READMODE",      "SELECT",        "LOCKSTEP STATUS", "CLIENT",
+                                          "SAVE",          "CONFIG nosuch", "WAIT 1"};
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
         client_assert(&a, "MULTI", "+OK\r\n");
         client_assert(&a, "SET k 1", "+QUEUED\r\n");
@@ -345,6 +348,80 @@ START_TEST(refused_command_aborts_the_transaction)
         client_assert(&a, "EXEC", "-EXECABORT Transaction discarded because of previous errors.\r\n");
     }
     ck_assert_uint_eq(fake_last, 0);
+}
+END_TEST
+
+START_TEST(local_commands_run_in_their_places)
+{
+    client_assert(&a, "MULTI", "+OK\r\n");
+    client_assert(&a, "CLIENT SETNAME me", "+QUEUED\r\n");
+    client_assert(&a, "SET k 1", "+QUEUED\r\n");
+    client_assert(&a, "CLIENT GETNAME", "+QUEUED\r\n");
+    client_assert(&a, "MGET k l", "+QUEUED\r\n");
+    client_assert(&a, "SELECT 0", "+QUEUED\r\n");
+    ck_assert(!client_send(&a, "EXEC")); /* what follows waits until they have run */
+    fake_assert_oldest("EXEC: [SET k 1] [MGET k l]");
+    ck_assert_str_eq(client_output(&a), "");
+    fake_finish_raw("*2\r\n+OK\r\n*2\r\n$1\r\n1\r\n$-1\r\n");
+    ck_assert_str_eq(client_output(&a), "*5\r\n+OK\r\n+OK\r\n$2\r\nme\r\n*2\r\n$1\r\n1\r\n$-1\r\n+OK\r\n");
+    client_assert(&a, "CLIENT GETNAME", "$2\r\nme\r\n");
+}
+END_TEST
+
+START_TEST(local_commands_alone_need_no_log)
+{
+    client_assert(&a, "MULTI", "+OK\r\n");
+    client_assert(&a, "SELECT 0", "+QUEUED\r\n");
+    client_assert(&a, "SELECT 7", "+QUEUED\r\n");
+    client_assert(&a, "CLIENT SETNAME me", "+QUEUED\r\n");
+    (void)client_send(&a, "EXEC");
+    const char *reply = client_output(&a);
+    ck_assert_int_eq(strncmp(reply, "*3\r\n+OK\r\n-ERR", 13), 0);
+    ck_assert_str_eq(reply + strlen(reply) - 5, "+OK\r\n");
+    ck_assert_uint_eq(fake_last, 0);
+    client_assert(&a, "CLIENT GETNAME", "$2\r\nme\r\n");
+}
+END_TEST
+
+START_TEST(local_commands_do_not_run_if_the_others_did_not)
+{
+    static const char *const answers[] = {"*-1\r\n", "-TRYAGAIN not executed\r\n", "_\r\n"};
+    for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+        client_assert(&a, "MULTI", "+OK\r\n");
+        client_assert(&a, "CLIENT SETNAME me", "+QUEUED\r\n");
+        client_assert(&a, "SET k 1", "+QUEUED\r\n");
+        ck_assert(!client_send(&a, "EXEC"));
+        fake_finish_raw(answers[i]);
+        ck_assert_str_eq(client_output(&a), answers[i]);
+        client_assert(&a, "CLIENT GETNAME", "$-1\r\n");
+    }
+}
+END_TEST
+
+/* A reply of another node is looked into, so it had better be whole. */
+START_TEST(a_cut_reply_is_an_error_in_its_place)
+{
+    static const char *const answers[] = {"*2\r\n+OK\r\n", "*2\r\n+OK\r\n$5\r\nabc\r\n", "*2\r\n+OK\r\n*3\r\n:1\r\n",
+                                          "*2\r\n+OK\r\n$x\r\n", "*2\r\n+OK\r\n+cut"};
+    for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+        client_assert(&a, "MULTI", "+OK\r\n");
+        client_assert(&a, "SET k 1", "+QUEUED\r\n");
+        client_assert(&a, "GET k", "+QUEUED\r\n");
+        client_assert(&a, "SELECT 0", "+QUEUED\r\n");
+        ck_assert(!client_send(&a, "EXEC"));
+        fake_finish_raw(answers[i]);
+        ck_assert_str_eq(client_output(&a),
+                         "*3\r\n+OK\r\n-UNKNOWN the reply of the transaction is malformed\r\n+OK\r\n");
+    }
+}
+END_TEST
+
+START_TEST(a_connection_may_close_in_the_middle_of_exec)
+{
+    client_assert(&a, "MULTI", "+OK\r\n");
+    client_assert(&a, "SET k 1", "+QUEUED\r\n");
+    client_assert(&a, "SELECT 0", "+QUEUED\r\n");
+    ck_assert(!client_send(&a, "EXEC"));
 }
 END_TEST
 
@@ -651,6 +728,11 @@ static Suite *session_suite(void)
         queued_waits_for_older_requests,
         empty_transaction_is_answered_here,
         refused_command_aborts_the_transaction,
+        local_commands_run_in_their_places,
+        local_commands_alone_need_no_log,
+        local_commands_do_not_run_if_the_others_did_not,
+        a_cut_reply_is_an_error_in_its_place,
+        a_connection_may_close_in_the_middle_of_exec,
         nested_calls_are_refused_and_do_no_harm,
         discard_forgets_everything,
         too_large_transaction_is_refused,
