@@ -18,6 +18,7 @@
 #define TYPE_SEAL 255u
 #define READ_BYTES ((size_t)1 << 20)
 
+static const char tmp_suffix[] = ".tmp";
 static const char magic[8] = {'L', 'S', 'T', 'P', 'A', 'R', 'C', 'H'};
 
 struct header {
@@ -85,6 +86,7 @@ struct archive_reader {
     struct record last; /* check 0: none was read */
     uint64_t offset;
     enum archive_end end;
+    bool unreadable; /* ARCHIVE_DAMAGED because it can't be read now: that says nothing about what is in it */
     uint8_t *data;
     size_t cap;
     char error[ARCHIVE_ERROR_MAX];
@@ -115,6 +117,8 @@ struct archive_reader *archive_reader_open(const char *path, char error[ARCHIVE_
     }
     if (r != NULL && r->file != NULL && fread(&r->header, sizeof r->header, 1, r->file) == 1) {
         problem = header_problem(&r->header);
+    } else if (r != NULL && r->file != NULL && ferror(r->file)) {
+        problem = strerror(errno);
     }
     if (problem != NULL) {
         snprintf(error, ARCHIVE_ERROR_MAX, "%.300s: %s", path, problem);
@@ -144,6 +148,14 @@ static enum archive_end damaged(struct archive_reader *r, const char *what)
     return r->end = ARCHIVE_DAMAGED;
 }
 
+static enum archive_end unreadable(struct archive_reader *r, const char *why)
+{
+    snprintf(r->error, sizeof r->error, "%.300s can't be read behind offset %llu: %s", r->path,
+             (unsigned long long)r->offset, why);
+    r->unreadable = true;
+    return r->end = ARCHIVE_DAMAGED;
+}
+
 /* Behind the end there may be nothing, or the rest of a torn write; a whole record means that something before it was
  * damaged. */
 static enum archive_end judge_end(struct archive_reader *r)
@@ -153,8 +165,9 @@ static enum archive_end judge_end(struct archive_reader *r)
     size_t kept = 0;
     bool found = false;
     if (buf == NULL || fseeko(r->file, (off_t)at, SEEK_SET) != 0) {
+        const char *why = buf == NULL ? "out of memory" : strerror(errno);
         free(buf);
-        return damaged(r, "it can't be read");
+        return unreadable(r, why);
     }
     for (size_t n; !found && (n = fread(buf + kept, 1, READ_BYTES - kept, r->file)) > 0;) {
         const size_t len = kept + n;
@@ -169,7 +182,11 @@ static enum archive_end judge_end(struct archive_reader *r)
         kept = len - i;
         at += i;
     }
+    const int error = ferror(r->file) ? errno : 0;
     free(buf);
+    if (error != 0) {
+        return unreadable(r, strerror(error));
+    }
     if (found) {
         return damaged(r, "what follows is not the next entry, but there are whole entries behind it");
     }
@@ -182,6 +199,7 @@ static bool body_read(struct archive_reader *r, const struct record *record)
     if (len > r->cap) {
         uint8_t *data = realloc(r->data, len * 2);
         if (data == NULL) {
+            (void)unreadable(r, "out of memory");
             return false;
         }
         r->data = data;
@@ -218,7 +236,10 @@ enum archive_end archive_reader_next(struct archive_reader *r, struct wal_entry 
     }
     if (fread(&record, sizeof record, 1, r->file) != 1 || record.check != record_check(&record, r->header.check) ||
         record.prev != r->last.check || record.len > ARCHIVE_ENTRY_BYTES_MAX || !body_read(r, &record)) {
-        return judge_end(r);
+        if (ferror(r->file)) {
+            return unreadable(r, strerror(errno));
+        }
+        return r->unreadable ? r->end : judge_end(r);
     }
     if (!follows(r, &record)) {
         return damaged(r, "an entry does not follow the one before it, although both are intact; report this");
@@ -302,6 +323,29 @@ static struct archive_writer *writer_new(const char *dir, uint64_t first_index)
     return w;
 }
 
+/* The file gets its name once the header is on stable storage: one without would end the archive for ever. */
+static bool file_begin(struct archive_writer *w, const struct header *h)
+{
+    char fresh[PATH_MAX + sizeof tmp_suffix];
+    snprintf(fresh, sizeof fresh, "%s%s", w->path, tmp_suffix);
+    if (access(w->path, F_OK) == 0) {
+        errno = EEXIST;
+        return false;
+    }
+    w->file = fopen(fresh, "we");
+    if (w->file == NULL) {
+        return false;
+    }
+    if (fwrite(h, sizeof *h, 1, w->file) == 1 && fflush(w->file) == 0 && fdatasync(fileno(w->file)) == 0 &&
+        rename(fresh, w->path) == 0) {
+        return dir_sync(w->path);
+    }
+    const int why = errno;
+    (void)unlink(fresh);
+    errno = why;
+    return false;
+}
+
 struct archive_writer *archive_writer_create(const char *dir, const struct archive_head *head,
                                              char error[ARCHIVE_ERROR_MAX])
 {
@@ -322,11 +366,10 @@ struct archive_writer *archive_writer_create(const char *dir, const struct archi
     w->index = head->first_index - 1;
     w->term = head->prev_term;
     w->bytes = sizeof h;
-    w->file = fopen(w->path, "wxe");
-    if (w->file == NULL || fwrite(&h, sizeof h, 1, w->file) != 1 || !archive_writer_sync(w, error) ||
-        !dir_sync(w->path)) {
+    if (!file_begin(w, &h)) {
         (void)io_error(w, "create", error);
-        (void)archive_writer_close(w, false, error);
+        char ignored[ARCHIVE_ERROR_MAX];
+        (void)archive_writer_close(w, false, ignored);
         return NULL;
     }
     return w;
@@ -353,10 +396,11 @@ struct archive_writer *archive_writer_resume(const char *dir, uint64_t first_ind
     w->term = *last_term = any ? r->last.term : r->head.prev_term;
     w->bytes = r->offset;
     const bool sealed = r->end == ARCHIVE_SEALED;
+    const bool failed = r->unreadable; /* nothing is cut off because of that */
+    snprintf(error, ARCHIVE_ERROR_MAX, "%s", failed ? r->error : "");
     archive_reader_close(r);
-    if (sealed) {
+    if (sealed || failed) {
         free(w);
-        error[0] = '\0';
         return NULL;
     }
     w->file = fopen(w->path, "r+e");

@@ -195,6 +195,21 @@ bool entries_open_archive(struct entries *e, const char *dir, uint64_t from)
     return true;
 }
 
+bool entries_open_archive_behind(struct entries *e, const char *dir, uint64_t from, const uint8_t cluster[16],
+                                 uint64_t term)
+{
+    if (!entries_open_archive(e, dir, from)) {
+        return false;
+    }
+    memcpy(e->cluster, cluster, sizeof e->cluster);
+    e->cluster_known = true;
+    if (e->n_firsts > 0 && e->firsts[e->at_file] == from) {
+        e->next = from;
+        e->term = term;
+    }
+    return true;
+}
+
 bool entries_open_archive_file(struct entries *e, const char *path)
 {
     memset(e, 0, sizeof *e);
@@ -220,8 +235,8 @@ static enum entries_state next_file(struct entries *e)
     if (head->first_index != e->firsts[e->at_file]) {
         return fail(e, "%.900s was renamed: it begins with entry %" PRIu64, path, head->first_index);
     }
-    if (e->files > 0 && memcmp(head->cluster, e->cluster, sizeof e->cluster) != 0) {
-        return fail(e, "%.900s is of another cluster than the file before it: one directory for each cluster", path);
+    if (e->cluster_known && memcmp(head->cluster, e->cluster, sizeof e->cluster) != 0) {
+        return fail(e, "%.900s is of another cluster than what is before it: one directory for each cluster", path);
     }
     const uint64_t due = e->next;
     if (due != 0 && head->first_index < due) {
@@ -229,9 +244,10 @@ static enum entries_state next_file(struct entries *e)
                     head->first_index);
     }
     if (due != 0 && due == head->first_index && head->prev_term != 0 && head->prev_term != e->term) {
-        return fail(e, "%.900s does not continue the file before it: terms differ", path);
+        return fail(e, "%.900s does not continue what is before it: terms differ", path);
     }
     memcpy(e->cluster, head->cluster, sizeof e->cluster);
+    e->cluster_known = true;
     e->files++;
     if (due != 0 && head->first_index > due) {
         (void)fail(e,

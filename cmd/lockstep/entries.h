@@ -25,6 +25,7 @@ struct entries {
     struct datadir *datadir;
     uint64_t next; /* the index that is due, 0: any */
     uint64_t term;
+    bool cluster_known;
     void *data;
     char dir[4096];
     uint64_t *firsts; /* of the archive's files, ascending */
@@ -41,6 +42,10 @@ struct entries {
 void entries_open_log(struct entries *entries, struct datadir *datadir, uint64_t from);
 /* From an archive directory, beginning with the file that holds entry `from` (0: the first one). */
 bool entries_open_archive(struct entries *entries, const char *dir, uint64_t from);
+/* The same behind a base backup of that cluster whose last entry, `from` - 1, is of `term`: entries of another cluster
+ * or another history are refused. */
+bool entries_open_archive_behind(struct entries *entries, const char *dir, uint64_t from, const uint8_t cluster[16],
+                                 uint64_t term);
 /* From one file of an archive, or of a log. What is behind the last record of a single segment can't be judged. */
 bool entries_open_archive_file(struct entries *entries, const char *path);
 bool entries_open_segment(struct entries *entries, const char *path);

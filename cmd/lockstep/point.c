@@ -126,6 +126,12 @@ static bool take_entries(struct search *s, struct entries *entries)
     struct wal_entry entry;
     enum entries_state state = ENTRIES_END;
     while (!is_reached(s) && (state = entries_next(entries, &entry)) == ENTRIES_MORE) {
+        if (entry.index == s->content->meta.index && entry.term != s->content->meta.term) {
+            return fail(s,
+                        "%s: entry %" PRIu64 " is of term %" PRIu64 ", and the base backup up to it of term %" PRIu64
+                        ": they are not of one history; report this",
+                        s->path, entry.index, entry.term, s->content->meta.term);
+        }
         if (entry.index > s->content->meta.index && !take_entry(s, &entry)) {
             return false;
         }
@@ -242,8 +248,10 @@ static bool from_archive(struct search *s)
     qsort(s->bases, s->n_bases, sizeof s->bases[0], base_compare);
     bool ok = load_base(s, env, 0);
     if (ok) {
-        ok = entries_open_archive(&entries, s->path, s->content->meta.index + 1) ? take_entries(s, &entries)
-                                                                                 : fail(s, "%s", entries.error);
+        const struct snapshot_meta *base = &s->content->meta;
+        ok = entries_open_archive_behind(&entries, s->path, base->index + 1, base->cluster, base->term)
+                 ? take_entries(s, &entries)
+                 : fail(s, "%s", entries.error);
         entries_close(&entries);
     }
     file_env_free(env);

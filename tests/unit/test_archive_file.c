@@ -2,15 +2,38 @@
 #include "cmd/lockstep/archive_file.h"
 
 #include <check.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/unit/golden.h"
 
 #define FIRST 41u
+
+/* The linker sends the reads of the code under test through here. */
+size_t __real_fread(void *to, size_t size, size_t n, FILE *file);
+size_t __wrap_fread(void *to, size_t size, size_t n, FILE *file);
+
+static unsigned reads_left = UINT_MAX; /* before the disk reports errors */
+
+size_t __wrap_fread(void *to, size_t size, size_t n, FILE *file)
+{
+    if (reads_left > 0) {
+        reads_left--;
+        return __real_fread(to, size, n, file);
+    }
+    const int broken = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* reading a directory is an error */
+    ck_assert_int_ge(broken, 0);
+    ck_assert_int_ge(dup2(broken, fileno(file)), 0);
+    ck_assert_int_eq(close(broken), 0);
+    return __real_fread(to, size, n, file);
+}
 
 static char dir[64];
 static char path[128];
@@ -238,6 +261,68 @@ START_TEST(salts_are_random)
 }
 END_TEST
 
+/* A disk that is full, or a crash, in the middle of it: the next `lockstep archive` must find what was there before. */
+START_TEST(a_file_appears_with_its_header_or_not_at_all)
+{
+    struct rlimit limit;
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    const struct rlimit full = {.rlim_cur = 0, .rlim_max = limit.rlim_max};
+    void (*before)(int) = signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &full), 0);
+    struct archive_writer *writer = archive_writer_create(dir, &head, error);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    (void)signal(SIGXFSZ, before);
+    ck_assert_ptr_null(writer);
+    ck_assert_int_ne(access(path, F_OK), 0);
+    write_file(60, false); /* there is space again */
+    uint64_t last;
+    ck_assert_int_eq(read_file(&last), ARCHIVE_OPEN);
+    ck_assert_uint_eq(last, 60);
+}
+END_TEST
+
+#define LONG_LAST (FIRST + 2000u)
+
+/* Else a restore would leave out the rest without a word. */
+START_TEST(a_disk_error_is_not_the_end)
+{
+    struct wal_entry entry;
+    unsigned n = 0;
+    write_file(LONG_LAST, false);
+    struct archive_reader *reader = archive_reader_open(path, error);
+    ck_assert_ptr_nonnull(reader);
+    reads_left = 100;
+    enum archive_end end;
+    while ((end = archive_reader_next(reader, &entry)) == ARCHIVE_MORE) {
+        n++;
+    }
+    reads_left = UINT_MAX;
+    ck_assert_uint_lt(n, LONG_LAST - FIRST); /* what is in a buffer still comes */
+    ck_assert_int_eq(end, ARCHIVE_DAMAGED);
+    ck_assert_ptr_nonnull(strstr(archive_reader_error(reader), "can't be read"));
+    archive_reader_close(reader);
+}
+END_TEST
+
+START_TEST(nothing_is_cut_off_because_of_a_disk_error)
+{
+    uint64_t next, term, last;
+    struct stat before, after;
+    write_file(LONG_LAST, false);
+    ck_assert_int_eq(stat(path, &before), 0);
+    for (unsigned reads = 0; reads < 300; reads += 7) {
+        reads_left = reads;
+        ck_assert_ptr_null(archive_writer_resume(dir, FIRST, &next, &term, error));
+        reads_left = UINT_MAX;
+        ck_assert_str_ne(error, "");
+        ck_assert_int_eq(stat(path, &after), 0);
+        ck_assert_int_eq(after.st_size, before.st_size);
+    }
+    ck_assert_int_eq(read_file(&last), ARCHIVE_OPEN);
+    ck_assert_uint_eq(last, LONG_LAST);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("archive_file");
@@ -254,6 +339,9 @@ int main(void)
     tcase_add_test(tc, a_file_has_the_bytes_of_the_golden_file);
     tcase_add_test(tc, the_golden_file_is_still_read);
     tcase_add_test(tc, salts_are_random);
+    tcase_add_test(tc, a_file_appears_with_its_header_or_not_at_all);
+    tcase_add_test(tc, a_disk_error_is_not_the_end);
+    tcase_add_test(tc, nothing_is_cut_off_because_of_a_disk_error);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
