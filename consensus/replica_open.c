@@ -76,10 +76,6 @@ static enum replica_status open_slots(struct replica *r, const char **error)
             r->state.incarnation = r->env->ops->random(r->env);
         } while (r->state.incarnation == 0);
         r->state_is_new = true;
-        if (slots_create(r->env, &r->state, &r->slots) != SLOTS_OK) {
-            return replica_open_fail(error, REPLICA_IO,
-                                     "can't create the file for term and vote in the data directory");
-        }
         return REPLICA_OK;
     }
     if (status != SLOTS_OK) {
@@ -97,6 +93,16 @@ static enum replica_status open_slots(struct replica *r, const char **error)
             error, REPLICA_FOREIGN,
             "the data directory belongs to another cluster: check the directory, the cluster name and the "
             "list of members");
+    }
+    return REPLICA_OK;
+}
+
+/* Not before the directory is known to hold no log and no snapshot: with a new file a node that forgot its votes would
+ * pass for one that never voted at the next start. */
+static enum replica_status create_slots(struct replica *r, const char **error)
+{
+    if (r->state_is_new && slots_create(r->env, &r->state, &r->slots) != SLOTS_OK) {
+        return replica_open_fail(error, REPLICA_IO, "can't create the file for term and vote in the data directory");
     }
     return REPLICA_OK;
 }
@@ -428,6 +434,9 @@ enum replica_status replica_open_log(struct replica *r, const char **error)
 {
     enum replica_status status = open_wal(r, error);
 
+    if (status == REPLICA_OK) {
+        status = create_slots(r, error);
+    }
     if (status == REPLICA_OK) {
         status = check_settings(r, error);
     }

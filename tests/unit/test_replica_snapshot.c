@@ -381,6 +381,33 @@ START_TEST(closing_ends_loading)
 }
 END_TEST
 
+/* A supervisor starts it again: what made the first start refuse must still be seen. */
+START_TEST(a_node_that_lost_its_votes_is_refused_each_time)
+{
+    static const struct replica_server three[] = {{.id = 1, .address = "a", .voter = true},
+                                                  {.id = 2, .address = "b", .voter = true},
+                                                  {.id = 3, .address = "c", .voter = true}};
+    const char *error = "";
+
+    close_replica();
+    mem_env_free(mem);
+    mem = mem_env_new(8);
+    config.servers = three;
+    config.n_servers = 3;
+    open_replica();
+    turns(5);
+    ck_assert_uint_eq(look().last, 1); /* of the first term, as long as nobody was elected */
+    close_replica();
+    mem_env_file_remove(mem, "state");
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_int_eq(replica_open(mem_env_env(mem), &config, &replica, &error), REPLICA_CORRUPT);
+        ck_assert_ptr_nonnull(strstr(error, "must not vote again"));
+        replica = NULL;
+        mem_env_run(mem);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("replica_snapshot");
@@ -410,6 +437,7 @@ int main(void)
     tcase_add_test(tcase, a_log_that_does_not_reach_back_stops_the_node);
     tcase_add_test(tcase, content_that_is_not_what_the_file_says_is_damage);
     tcase_add_test(tcase, closing_ends_loading);
+    tcase_add_test(tcase, a_node_that_lost_its_votes_is_refused_each_time);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
