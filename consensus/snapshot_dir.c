@@ -197,22 +197,35 @@ static bool insert_found(struct snapshot_dir *dir, const char *name)
     return insert(dir, &info);
 }
 
-/* Is this an unfinished file that nobody will continue? */
-static bool is_leftover(const struct snapshot_dir *dir, const char *name)
+#define STEM_BYTES 42u
+
+/* The index and term of an unfinished file. */
+static bool unfinished_parse(const char *name, const char *suffix, struct snapshot_info *info)
 {
     char stem[SNAPSHOT_NAME_BYTES];
-    uint64_t index;
-    uint64_t term;
-    size_t len = strlen(name);
-    snprintf(stem, sizeof stem, "%.*s", 42, name);
-    if (len < 42 || !snapshot_name_parse(stem, &index, &term)) {
-        return false;
-    }
-    if (strcmp(name + 42, ".tmp") == 0) {
+    snprintf(stem, sizeof stem, "%.*s", (int)STEM_BYTES, name);
+    return strlen(name) > STEM_BYTES && strcmp(name + STEM_BYTES, suffix) == 0 &&
+           snapshot_name_parse(stem, &info->index, &info->term);
+}
+
+/* Is this an unfinished file that nobody will continue? Of those that were being received only the newest may be. */
+static bool is_leftover(const struct snapshot_dir *dir, const struct names *names, const char *name)
+{
+    struct snapshot_info info;
+    struct snapshot_info other;
+    if (unfinished_parse(name, ".tmp", &info)) {
         return true;
     }
+    if (!unfinished_parse(name, ".part", &info)) {
+        return false;
+    }
+    for (size_t i = 0; i < names->n; i++) {
+        if (unfinished_parse(names->items[i], ".part", &other) && is_newer(&other, info.index, info.term)) {
+            return true;
+        }
+    }
     const struct snapshot_info *newest = snapshot_dir_newest(dir);
-    return strcmp(name + 42, ".part") == 0 && newest != NULL && index <= newest->index;
+    return newest != NULL && info.index <= newest->index;
 }
 
 static enum snapshot_status take_in(struct snapshot_dir *dir, const struct names *names)
@@ -223,7 +236,7 @@ static enum snapshot_status take_in(struct snapshot_dir *dir, const struct names
         }
     }
     for (size_t i = 0; i < names->n; i++) {
-        if (!is_leftover(dir, names->items[i])) {
+        if (!is_leftover(dir, names, names->items[i])) {
             continue;
         }
         enum env_status status = dir->env->ops->remove_sync(dir->env, names->items[i]);

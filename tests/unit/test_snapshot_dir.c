@@ -183,6 +183,25 @@ START_TEST(setting_aside_again_replaces_what_was)
 }
 END_TEST
 
+/* A node that is started again and again while it is sent a snapshot may be offered another one each time. */
+START_TEST(of_unfinished_transfers_one_is_kept)
+{
+    struct mem_env *mem = mem_env_new(1);
+    put(mem, 5);
+    for (uint64_t i = 1; i <= 9; i++) {
+        char name[SNAPSHOT_NAME_BYTES];
+        snapshot_name_format(name, i, 1, ".part");
+        mem_env_file_put(mem, name, "x", 1);
+    }
+    struct snapshot_dir *dir = dir_open(mem);
+    char newest[SNAPSHOT_NAME_BYTES];
+    snapshot_name_format(newest, 9, 1, ".part");
+    ck_assert_uint_eq(mem_env_file_count(mem), 2);
+    ck_assert_uint_eq(size_of(mem, newest), 1);
+    finish(mem, dir);
+}
+END_TEST
+
 START_TEST(a_held_one_stays_until_it_is_released)
 {
     struct mem_env *mem = mem_env_new(1);
@@ -322,6 +341,7 @@ int main(void)
     tcase_add_test(cases, the_last_good_one_is_never_removed);
     tcase_add_test(cases, what_may_be_wrong_is_set_aside);
     tcase_add_test(cases, setting_aside_again_replaces_what_was);
+    tcase_add_test(cases, of_unfinished_transfers_one_is_kept);
     tcase_add_test(cases, a_held_one_stays_until_it_is_released);
     tcase_add_test(cases, what_is_held_outlives_the_directory);
     tcase_add_test(cases, a_file_is_not_replaced_while_it_is_used_nor_used_while_it_is_replaced);
