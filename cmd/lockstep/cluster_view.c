@@ -21,17 +21,9 @@ static bool members_of(struct cluster_view *view, const struct node_status *seed
     return true;
 }
 
-bool cluster_view_get(struct cluster_view *view, const struct seeds *seeds, unsigned timeout_ms,
-                      char error[CONNECTION_ERROR_MAX])
+static void nodes_ask(struct cluster_view *view, unsigned timeout_ms)
 {
-    struct node_status *seed = malloc(sizeof *seed);
-    unsigned at = 0;
-    *view = (struct cluster_view){0};
-    snprintf(error, CONNECTION_ERROR_MAX, "out of memory");
-    const bool ok = seed != NULL && node_status_first(seeds, timeout_ms, seed, &at, error) &&
-                    members_of(view, seed, &seeds->at[at]);
-    free(seed);
-    for (unsigned i = 0; ok && i < view->n; i++) {
+    for (unsigned i = 0; i < view->n; i++) {
         struct cluster_node *node = &view->nodes[i];
         node->up = node_status_fetch(&node->member.address, timeout_ms, &node->status, node->error);
         if (node->up && node->status.id != node->member.id) {
@@ -43,6 +35,45 @@ bool cluster_view_get(struct cluster_view *view, const struct seeds *seeds, unsi
             view->leader = node;
         }
     }
+}
+
+/* A node that was removed, or was away, still lists whom it knew; the leader knows better. */
+static bool is_outdated(const struct cluster_view *view)
+{
+    bool all = view->leader == NULL || view->leader->status.n_members == 0;
+    if (all) {
+        return false;
+    }
+    const struct node_status *status = &view->leader->status;
+    all = status->n_members == view->n;
+    for (unsigned i = 0; all && i < view->n; i++) {
+        all = status->members[i].id == view->nodes[i].member.id;
+    }
+    return !all;
+}
+
+bool cluster_view_get(struct cluster_view *view, const struct seeds *seeds, unsigned timeout_ms,
+                      char error[CONNECTION_ERROR_MAX])
+{
+    struct node_status *seed = malloc(sizeof *seed);
+    unsigned at = 0;
+    *view = (struct cluster_view){0};
+    snprintf(error, CONNECTION_ERROR_MAX, "out of memory");
+    bool ok = seed != NULL && node_status_first(seeds, timeout_ms, seed, &at, error) &&
+              members_of(view, seed, &seeds->at[at]);
+    if (ok) {
+        nodes_ask(view, timeout_ms);
+    }
+    if (ok && is_outdated(view)) {
+        const struct address address = view->leader->member.address;
+        *seed = view->leader->status;
+        cluster_view_free(view);
+        ok = members_of(view, seed, &address);
+        if (ok) {
+            nodes_ask(view, timeout_ms);
+        }
+    }
+    free(seed);
     return ok;
 }
 

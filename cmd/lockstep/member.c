@@ -75,12 +75,10 @@ static bool leader_of(const struct node_status *status, const struct address *at
                  m->address.host, m->address.port, why);
         return false;
     }
-    snprintf(error, CONNECTION_ERROR_MAX,
-             status->n_members == 0 ? "node %" PRIu64
-                                      " at %.100s:%u belongs to no cluster yet: ask a member of the one "
-                                      "that it is to join"
-                                    : "no leader is known (to node %" PRIu64 " at %.100s:%u)",
-             status->id, at->host, at->port);
+    snprintf(error, CONNECTION_ERROR_MAX, "node %" PRIu64 " at %.100s:%u %s", status->id, at->host, at->port,
+             status->n_members == 0 ? "belongs to no cluster yet: ask a member of the one that it is to join"
+             : strcmp(status->role, "removed") == 0 ? "was removed from its cluster, and knows no leader"
+                                                    : "knows no leader");
     return false;
 }
 

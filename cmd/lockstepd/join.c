@@ -164,9 +164,16 @@ bool join_prepare(struct config *config, unsigned patience_s, char *error)
     if (config->join == NULL || holds(config->dir, "state")) {
         return true;
     }
-    while (!ask(config->join, text, error)) {
+    for (bool told = false; !ask(config->join, text, error); told = true) {
         if (time(NULL) >= until) {
+            const size_t len = strlen(error);
+            (void)snprintf(error + len, CONFIG_ERROR_MAX - len,
+                           ": gave up after %u s; it has to be a member that runs, and its port for clients",
+                           patience_s);
             return false;
+        }
+        if (!told) {
+            fprintf(stderr, "lockstepd: %s: trying again for %u s\n", error, patience_s);
         }
         (void)nanosleep(&nap, NULL);
     }

@@ -67,7 +67,8 @@ static void print_help(void)
         "Signals: TERM and INT stop the node gracefully, a second one at once; HUP opens the log file anew.\n"
         "Exit codes: 0 stopped as asked; 64 bad flag; 69 a port is in use; 70 fail-stop, the log's last lines say what "
         "to\ndo; 71 no memory or event loop; 73 the data directory is in use, or a log or pid file can't be made; 74 "
-        "the data\ndirectory can't be read or written; 77 permission denied; 78 bad configuration, or a data directory "
+        "the data\ndirectory can't be read or written; 77 permission denied; 78 bad configuration, no answer to "
+        "--join, or a data directory "
         "of another\ncluster or id; 128 + n ended at once by a second signal n.\n"
         "A first node: lockstepd --dir /tmp/lockstep\n");
 }

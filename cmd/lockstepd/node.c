@@ -28,6 +28,7 @@ struct node {
     struct log *log;
     struct identity identity;
     bool check_address; /* is it the one that the others are told? */
+    bool told_loopback;
     struct member told; /* about which other address there was a warning */
     struct env *env;
     struct store *store;
@@ -158,6 +159,11 @@ static void relieved_cb(void *ctx)
     node->sessions.relieved(node->sessions.ctx);
 }
 
+static bool is_loopback(const char *host)
+{
+    return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 || strcmp(host, "localhost") == 0;
+}
+
 /* The others, and clients of CLUSTER and -MOVED, are told the address that the configuration holds. */
 static void check_address(struct node *node)
 {
@@ -165,7 +171,17 @@ static void check_address(struct node *node)
     struct member m;
 
     node->check_address = false;
-    if (!member_find(node, c->id, &m) || (m.port == c->port && m.peer_port == c->peer_port) ||
+    if (!member_find(node, c->id, &m)) {
+        return;
+    }
+    if (is_loopback(c->bind) && !is_loopback(m.host) && !node->told_loopback) {
+        node->told_loopback = true;
+        node_log(node, 1,
+                 "the others are told that this node is at %s, but it listens on %s only: unless something on this "
+                 "machine passes connections on, start it with --bind",
+                 m.host, c->bind);
+    }
+    if ((m.port == c->port && m.peer_port == c->peer_port) ||
         (m.port == node->told.port && m.peer_port == node->told.peer_port)) {
         return;
     }

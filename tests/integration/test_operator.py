@@ -289,3 +289,53 @@ def recover_for_programs_and_out_of_harm():
             run(*[os.path.join(cluster.dir, "c") if word == "DATADIR" else word for word in again[1:]])
         finally:
             release_ports(ports)
+
+
+@test
+def removed_node_leads_to_the_cluster():
+    """Asked through a node that was removed, which still lists whom it knew, backup and check find those that are left."""
+    with Cluster(3) as cluster:
+        leader = cluster.wait_leader()
+        leader.call("SET", "k", "v")
+        first, second = cluster.followers()
+        members(cluster, "remove", first.id)
+        members(cluster, "remove", second.id)
+        wait_for(lambda: second.status()["role"] == "removed", what="%r to learn that it was removed" % second)
+        wait_for(lambda: first.status()["role"] == "removed", what="%r to learn that it was removed" % first)
+        backup = os.path.join(cluster.dir, "backup")
+        asked = "%s:%d" % (HOST, first.port)
+        made = json.loads(run("backup", backup, "--addr", asked, "--json")[0])
+        expect_equal(made["port"], leader.port, "who did the backup")
+        checked = json.loads(run("check", "--addr", asked, "--json")[0])
+        expect_equal([node["id"] for node in checked["nodes"]], [leader.id], "the replicas compared")
+
+
+@test
+def forgotten_bind_is_told():
+    """Members at an address of the machine, and a node that listens on the loopback device only: its log says so."""
+    with Cluster(1) as cluster:
+        node = cluster.nodes[0]
+        node.stop()
+        shutil.rmtree(node.dir)
+        cluster.members = lambda: ["1 10.99.99.99:%d:%d" % (node.port, node.peer_port)]
+        node.start()
+        wait_for(lambda: "start it with --bind" in node.log_text(), what="the warning", check=node.check_alive)
+
+
+@test
+def join_waits_aloud():
+    """A node whose --join nobody answers says so at once, and is let in when a member comes up."""
+    with Cluster(1) as cluster:
+        ports = free_ports(2)
+        try:
+            member, node = cluster.nodes[0], BareNode(cluster, 2, *ports)
+            member.stop()
+            node.join = member
+            node.start()
+            wait_for(lambda: "trying again for" in node.log_text(), what="it to say that nobody answers")
+            cluster.start()
+            wait_for(lambda: "not a member yet" in node.log_text() or not node.alive(), what="it to join or to give up")
+            expect(node.alive() or "gave up after" in node.log_text(), "it ended: %s", node.log_text())
+            node.kill()
+        finally:
+            release_ports(ports)
