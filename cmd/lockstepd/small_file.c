@@ -44,16 +44,8 @@ static bool write_synced(const char *path, const char *text)
     return ok;
 }
 
-bool small_file_write(const char *dir, const char *name, const char *text)
+static bool dir_sync(const char *dir)
 {
-    char path[PATH_MAX_BYTES], fresh[PATH_MAX_BYTES + 4];
-
-    (void)mkdir(dir, 0700);
-    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
-    (void)snprintf(fresh, sizeof fresh, "%s.new", path);
-    if (!write_synced(fresh, text) || rename(fresh, path) != 0) {
-        return false;
-    }
     const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     const bool ok = fd >= 0 && fsync(fd) == 0;
     if (fd >= 0) {
@@ -62,4 +54,42 @@ bool small_file_write(const char *dir, const char *name, const char *text)
         errno = why;
     }
     return ok;
+}
+
+/* The directory and those above it, each one durable, as consensus/env_uv_file.c makes them. */
+static bool dir_make(const char *dir)
+{
+    char path[PATH_MAX_BYTES], above[PATH_MAX_BYTES];
+
+    if (snprintf(path, sizeof path, "%s", dir) >= (int)sizeof path) {
+        errno = ENAMETOOLONG;
+        return false;
+    }
+    const size_t len = strlen(path);
+    for (size_t i = 1; i <= len; i++) {
+        if (path[i] != '/' && path[i] != '\0') {
+            continue;
+        }
+        const char kept = path[i];
+        path[i] = '\0';
+        if (mkdir(path, 0700) == 0) {
+            (void)snprintf(above, sizeof above, "%s/..", path);
+            if (!dir_sync(above)) {
+                return false;
+            }
+        } else if (access(path, F_OK) != 0) {
+            return false;
+        }
+        path[i] = kept;
+    }
+    return true;
+}
+
+bool small_file_write(const char *dir, const char *name, const char *text)
+{
+    char path[PATH_MAX_BYTES], fresh[PATH_MAX_BYTES + 4];
+
+    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
+    (void)snprintf(fresh, sizeof fresh, "%s.new", path);
+    return dir_make(dir) && write_synced(fresh, text) && rename(fresh, path) == 0 && dir_sync(dir);
 }

@@ -8,8 +8,8 @@
 
 /* The text of `dir`/`name` with a NUL behind it, cut off after `size` - 1 bytes. False: errno says why. */
 bool small_file_read(const char *dir, const char *name, char *text, size_t size);
-/* Durable once it returns true. Makes `dir` if it is missing. False: errno says why, and the old text is still there.
- */
+/* Durable once it returns true. Makes `dir` and those above it if they are missing. False: errno says why, and the old
+ * text is still there. */
 bool small_file_write(const char *dir, const char *name, const char *text);
 
 #endif
