@@ -672,6 +672,7 @@ void replica_turn_end(struct replica *r)
     replica_reads_settle(r);
     replica_reads_turn_end(r);
     replica_snapshot_turn(r);
+    replica_replay_turn(r);
     if (r->dead) {
         return;
     }

@@ -186,7 +186,8 @@ struct replica_config {
 
 /* Open the data directory (initialising an empty one), recover, start the core. `*error` is a text valid until the
  * next call that says what is wrong and what to do. On success the replica runs on env's callbacks. If there is a
- * snapshot it is being loaded then (replica_is_loading): until that is done the replica takes no part in anything. */
+ * snapshot it is being loaded then (replica_is_loading): until that is done the replica takes no part in anything, and
+ * has the role REPLICA_DOWN. */
 enum replica_status replica_open(struct env *env, const struct replica_config *config, struct replica **replica,
                                  const char **error) __attribute__((warn_unused_result));
 /* Stop. Outstanding proposals end as unknown and reads as REPLICA_NOT_LEADER before this returns; callbacks are still
@@ -308,11 +309,13 @@ void replica_snapshot_configure(struct replica *replica, const struct replica_sn
 struct snapshot_dir *replica_snapshots(struct replica *replica);
 
 struct replica_loading_info {
-    uint64_t bytes, bytes_total; /* of the file */
-    uint64_t keys, keys_total;   /* 0: not known yet */
+    bool replaying;              /* the log, not a snapshot */
+    uint64_t bytes, bytes_total; /* of the file, or of entries */
+    uint64_t keys, keys_total;   /* 0: not known (yet) */
     uint64_t elapsed_us;
 };
-/* A snapshot is being loaded at start. */
+/* After a start: a snapshot is being loaded, or then what was in the log at the start and is known to be committed is
+ * being applied, if that is much (4 MiB). A replica that replays takes part in everything but has old content. */
 bool replica_is_loading(const struct replica *replica);
 void replica_loading_info(const struct replica *replica, struct replica_loading_info *info);
 

@@ -44,6 +44,7 @@ static void apply_one(struct replica *r, uint64_t index, uint64_t term, uint8_t 
     }
     replica_digest_note(r);
     replica_snapshot_applied(r, len);
+    replica_replay_applied(r, len);
 }
 
 static void apply_read_cb(struct wal_read *read, enum wal_status status, const struct wal_entry *entries, unsigned n)

@@ -176,6 +176,7 @@ static void switch_over(struct replica *r)
         return;
     }
     snapshot_dir_prune(r->snapshots);
+    replica_replay_over(r);
     in->installs++;
     in->last_us = r->env->ops->now_us(r->env) - begun_us;
     replica_log(r, 2, "installed the snapshot of index %llu over index %llu", (unsigned long long)meta->index,

@@ -104,6 +104,14 @@ struct rebuild {
     uint64_t rebuilds; /* in this life */
 };
 
+/* What was in the log at the start and is applied again: replica_replay.c. */
+struct replay {
+    uint64_t last; /* of the log when it was opened, 0: nothing is left to be replayed */
+    uint64_t bytes, bytes_total;
+    uint64_t start_us, told_us;
+    bool running;
+};
+
 /* The newest configuration entry at or below some index, as it is in the log. */
 struct replica_configuration {
     uint64_t index; /* 0: none */
@@ -230,6 +238,7 @@ struct replica {
     struct replica_load *load; /* at start */
     uint64_t load_told_us;
     bool loading;
+    struct replay replay;
 
     /* From node to node: replica_transfer.h. */
     struct shipping shipping;
@@ -396,6 +405,13 @@ enum replica_status replica_open_fail(const char **error, enum replica_status st
 enum replica_status replica_restore(struct replica *r, const char **error); /* `loading` if it goes on */
 void replica_restore_turn(struct replica *r);
 void replica_restore_close(struct replica *r);
+
+/* replica_replay.c */
+void replica_replay_opened(struct replica *r);
+void replica_replay_applied(struct replica *r, size_t len); /* the entry `applied` was */
+void replica_replay_turn(struct replica *r);
+void replica_replay_over(struct replica *r); /* what was to be replayed is here in another way */
+void replica_replay_info(const struct replica *r, struct replica_loading_info *info);
 
 /* replica_snapshot.c */
 enum replica_status replica_snapshot_open(struct replica *r);

@@ -398,6 +398,7 @@ void replica_start_core(struct replica *r)
         event.start.entries = entries;
         event.start.n_entries = (unsigned)n;
         replica_snapshot_log_opened(r);
+        replica_replay_opened(r);
         r->started = true;
         r->role_seen = RAFT_FOLLOWER;
         r->term_seen = r->state.term;

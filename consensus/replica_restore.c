@@ -174,7 +174,7 @@ void replica_restore_close(struct replica *r)
 
 bool replica_is_loading(const struct replica *r)
 {
-    return r->loading;
+    return r->loading || r->replay.running;
 }
 
 void replica_loading_info(const struct replica *r, struct replica_loading_info *info)
@@ -182,5 +182,7 @@ void replica_loading_info(const struct replica *r, struct replica_loading_info *
     *info = (struct replica_loading_info){0};
     if (r->load != NULL) {
         replica_load_progress(r->load, info);
+    } else {
+        replica_replay_info(r, info);
     }
 }

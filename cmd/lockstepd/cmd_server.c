@@ -323,10 +323,12 @@ static void run_status(struct call *call)
     const uint8_t *uuid = node_cluster_uuid(owner->node);
     unsigned n = members_get(owner->node, &info, members);
     const bool loading = replica_is_loading(node_replica(owner->node));
+    struct replica_loading_info progress;
+    replica_loading_info(node_replica(owner->node), &progress);
     node_stats(owner->node, &stats);
     resp_buffer_init(&text);
     buffer_printf(&text, "{\"id\":%" PRIu64 ",\"role\":\"%s\",\"term\":%" PRIu64 ",\"leader\":%" PRIu64, info.id,
-                  loading ? "loading" : replica_role_name(info.role), info.term, info.leader);
+                  loading && !progress.replaying ? "loading" : replica_role_name(info.role), info.term, info.leader);
     buffer_printf(&text, ",\"ready\":%s,\"commit\":%" PRIu64 ",\"applied\":%" PRIu64 ",\"last\":%" PRIu64,
                   info.ready ? "true" : "false", info.commit, info.applied, info.last);
     buffer_printf(&text, ",\"pid\":%ld,\"uptime_ms\":%" PRIu64 ",\"version\":\"%s\",\"cluster\":\"", (long)getpid(),

@@ -143,9 +143,11 @@ static void persistence_loading(const struct facts *f)
                   (long long)now.tv_sec - (long long)(l.elapsed_us / 1000000), l.bytes_total);
     buffer_printf(f->out, "loading_loaded_bytes:%" PRIu64 "\r\nloading_loaded_perc:%.2f\r\n", l.bytes,
                   l.bytes_total > 0 ? 100.0 * (double)l.bytes / (double)l.bytes_total : 0.0);
-    buffer_printf(f->out, "loading_eta_seconds:%" PRIu64 "\r\nloading_keys:%" PRIu64 "\r\n", rate > 0 ? left / rate : 1,
-                  l.keys);
-    buffer_printf(f->out, "loading_total_keys:%" PRIu64 "\r\n", l.keys_total);
+    buffer_printf(f->out, "loading_eta_seconds:%" PRIu64 "\r\nloading_from:%s\r\n", rate > 0 ? left / rate : 1,
+                  l.replaying ? "log" : "snapshot");
+    if (!l.replaying) {
+        buffer_printf(f->out, "loading_keys:%" PRIu64 "\r\nloading_total_keys:%" PRIu64 "\r\n", l.keys, l.keys_total);
+    }
 }
 
 /* The log is always on, each write synced: what Redis calls AOF with appendfsync always. */

@@ -396,10 +396,7 @@ static bool session_may_run(struct session *s, const struct command_entry *entry
                             unsigned argc)
 {
     const struct command *command = entry->local;
-    if (s->owner->loading) {
-        s->owner->loading = replica_is_loading(node_replica(s->owner->node));
-    }
-    if (!s->owner->loading) {
+    if (!replica_is_loading(node_replica(s->owner->node))) {
         return true;
     }
     if (command != NULL && command->run == NULL && argc > 1) {
@@ -485,8 +482,8 @@ static bool session_request(void *data, struct conn *conn, const struct iovec *a
     s->last_ms = uv_now(owner->loop);
     s->last = entry;
     owner->commands_processed++;
-    if (entry != NULL && entry->local == NULL && !s->slow && !owner->config->redirect && !owner->loading &&
-        command_arity_ok(entry->arity, argc)) {
+    if (entry != NULL && entry->local == NULL && !s->slow && !owner->config->redirect &&
+        !replica_is_loading(node_replica(owner->node)) && command_arity_ok(entry->arity, argc)) {
         session_submit(s, entry, argv, argc);
     } else {
         session_request_slow(s, entry, argv, argc);
@@ -677,7 +674,6 @@ void sessions_attach(struct sessions *sessions, struct node *node, uv_loop_t *lo
     sessions->config = node_config(node);
     sessions->loop = loop;
     sessions->ops_sampled_ms = uv_now(loop);
-    sessions->loading = replica_is_loading(node_replica(node));
     (void)uv_timer_init(loop, &sessions->cron);
     (void)uv_timer_init(loop, &sessions->wait_timer);
     sessions->cron.data = sessions;

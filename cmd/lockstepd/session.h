@@ -105,7 +105,6 @@ struct sessions {
     struct pending *spare;
     unsigned n_spare;
     unsigned count;
-    bool loading;                                 /* as of the last request: the node may be done with it */
     struct store_reply discard;                   /* where muted replies go */
     struct resp_buffer scratch;                   /* the same for local commands */
     const struct store_command *revision_command; /* what WATCH reads with */

@@ -9,10 +9,11 @@
  * node's time.
  *
  * Disk. Writes to regular files can be slow, stall, fail (EIO), be refused for lack of space, or have one bit flipped
- * on their way; reads can fail, and give less than was asked for. ONLY confines what fails, is refused, flipped or cut
- * short to one kind of file. With the word LOSE set, what is not yet synced lives in this process's memory alone:
- * killing the process then loses it, as a power failure loses what the disk's cache held, and so does a sync that
- * fails: the next one then succeeds, as on Linux. Renames and the sizes of files are not held back. */
+ * on their way; reads can be slow, fail, and give less than was asked for. ONLY confines what fails, is refused,
+ * flipped or cut short, and which reads are slow, to one kind of file. With the word LOSE set, what is not yet synced
+ * lives in this process's memory alone: killing the process then loses it, as a power failure loses what the disk's
+ * cache held, and so does a sync that fails: the next one then succeeds, as on Linux. Renames and the sizes of files
+ * are not held back. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -53,6 +54,7 @@ enum word {
     FAIL_SYNCS,  /* number of syncs that are to fail with EIO, and to lose what they should have made durable */
     FAIL_READS,  /* number of reads that are to fail with EIO */
     SHORT_READS, /* every other read of more than a block gives a part of it */
+    READ_DELAY_US,
     /* counters */
     N_CLOCK = 32, /* clock reads that were altered */
     N_DELAYED,
@@ -404,6 +406,9 @@ EXPORT ssize_t pread(int fd, void *buf, size_t len, off_t offset)
     struct stat stat;
     if (is_failing(fd, false, FAIL_READS)) {
         return -1;
+    }
+    if (get(READ_DELAY_US) > 0 && is_meant(fd)) {
+        sleep_us(get(READ_DELAY_US));
     }
     ssize_t n = real_pread(fd, buf, cut_short(fd, len), offset);
     if (n <= 0 || held_first == NULL || fstat(fd, &stat) != 0) {

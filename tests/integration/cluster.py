@@ -141,7 +141,7 @@ class RespError(Exception):
         return str(self).split(" ", 1)[0]
 
 
-NOT_NOW = {"CLUSTERDOWN", "TRYAGAIN"}  # not executed: the leader is changing, say. On a busy machine at any moment
+NOT_NOW = {"CLUSTERDOWN", "TRYAGAIN", "LOADING"}  # not executed: the leader is changing, or the node replays its log
 UNSETTLED = NOT_NOW | {"UNKNOWN"}      # what a change of leaders can make of a command
 REPEATABLE = {"SET", "MSET", "DEL"}    # come to the same when executed twice, if nobody else writes the key
 

@@ -4,6 +4,7 @@ fault is shown here on real processes, with a library that stands between the no
 import contextlib
 import glob
 import os
+import re
 
 from cluster import Cluster, RespError, wait_for
 from faults import ONLY_LOG, ONLY_SNAPSHOTS, ONLY_STATE, FaultyDisks
@@ -11,7 +12,7 @@ from harness import Load, expect, expect_equal, expect_refuses_start, test, undi
 from test_disk import check_values, find_bytes, flip_byte, write_values
 from test_install import FLAGS as INSTALL_FLAGS
 from test_install import leave_behind, wait_installed
-from test_snapshots import SMALL_SEGMENTS, expect_same_content, fill, fill_random, snapshots, take
+from test_snapshots import MIB, SMALL_SEGMENTS, VALUE, expect_same_content, fill, fill_random, snapshots, take
 
 STOPPED = 70  # docs/OPERATIONS.md, Exit codes
 
@@ -216,6 +217,69 @@ def short_reads_are_completed():
             expect("torn" not in node.log_text(), "it took a short read for a torn tail:\n%s", node.log_text())
             expect("loading the snapshot" in node.log_text(), "it did not load its snapshot")
             expect(disk.get("N_SHORT") > 2, "only %d reads were cut short", disk.get("N_SHORT"))
+
+
+def expect_replays(node, disk, what):
+    """The node replays its log slowly; then the disk is fast, and it is done. Gives how much it had to replay, in MB."""
+    def persistence():
+        return node.info("persistence")
+
+    wait_for(lambda: persistence()["loading"] == "1", 60, "%r to replay" % node, check=node.check_alive)
+    with node.client() as client:
+        for command in (["GET", "k1"], ["SET", "k1", "v"], ["PING"]):
+            try:
+                reply = client.once(*command)
+            except RespError as error:
+                reply = error
+            expect(str(reply).startswith("LOADING"), "%r gives %r", command, reply)
+    before = persistence()
+    expect_equal(before["loading_from"], "log", "what it loads from")
+    total = int(before["loading_total_bytes"])
+    expect(total > 16 * MIB and int(before["loading_start_time"]) > 0 and int(before["loading_eta_seconds"]) >= 0,
+           "INFO while loading: %r", before)
+    wait_for(lambda: int(persistence()["loading_loaded_bytes"]) > int(before["loading_loaded_bytes"]), 60, "progress")
+    line = r"replaying the log: \d+ % of \d+ MB, up to entry \d+, \d+ MB/s, \d+ s left"
+    wait_for(lambda: re.search(line, node.log_text()), 60, "a line on progress")
+    after = persistence()
+    expect(0 < float(after["loading_loaded_perc"]) < 100, "INFO while loading: %r", after)
+    status = node.status()
+    expect(status["loading"] and status["role"] != "loading", "the status of %s: %r", what, status)
+    disk.heal()
+    wait_for(lambda: persistence()["loading"] == "0", 60, "%r to be done" % node, check=node.check_alive)
+    expect("loading_total_bytes" not in persistence(), "loading is over, INFO goes on about it")
+    expect("replayed the log up to entry" in node.log_text(), "it does not say that it is done")
+    return total / MIB
+
+
+@test
+def replaying_the_log_is_loading():
+    """What a node has to replay at its start counts as loading: a node on its own without a snapshot, and a follower
+    behind one, for as long as it takes; the others serve meanwhile."""
+    flags = SMALL_SEGMENTS + ["--snapshot-log-size", "0", "--snapshot-age", "0"]
+    notes = []
+    for size in (1, 3):
+        with Cluster(size, flags=flags) as cluster:
+            disks = FaultyDisks(cluster)
+            victim = cluster.nodes[0] if size == 1 else cluster.followers()[0]
+            if size == 3:
+                fill(cluster.leader(), 0, 1000)
+                cluster.wait_converged()
+                take(victim)
+            for part in range(12):
+                fill(cluster.leader(), 0, 4000, "part%d-" % part)  # 2 MB of log each
+            cluster.wait_converged()
+            victim.kill()
+            disks[victim].set("ONLY", ONLY_LOG)
+            disks[victim].set("READ_DELAY_US", 250000)
+            disks.start(victim)
+            if size == 3:
+                fill(cluster.wait_leader(), 0, 500, "meanwhile")
+            notes.append("%.0f MB" % expect_replays(victim, disks[victim], "one of %d" % size))
+            cluster.wait_converged(timeout=60)
+            with victim.client() as client:
+                expect_equal(client.call("GET", "k3999").decode(), "part11-3999 " + VALUE, "the last key")
+            expect_same_content(cluster)
+    return ", ".join(notes)
 
 
 @test

@@ -358,7 +358,7 @@ uint64_t replica_term(const struct replica *replica)
     (void)replica;
     return fake_term;
 }
-static bool fake_loading;
+static bool fake_loading, fake_replaying;
 static struct replica_snapshot_request *fake_snapshot_request;
 static enum replica_status fake_snapshot_status;
 bool replica_is_loading(const struct replica *replica)
@@ -369,8 +369,12 @@ bool replica_is_loading(const struct replica *replica)
 void replica_loading_info(const struct replica *replica, struct replica_loading_info *info)
 {
     (void)replica;
-    *info = (struct replica_loading_info){
-        .bytes = 500, .bytes_total = 2000, .keys = 7, .keys_total = 30, .elapsed_us = 1000000};
+    *info = (struct replica_loading_info){.replaying = fake_replaying,
+                                          .bytes = 500,
+                                          .bytes_total = 2000,
+                                          .keys = 7,
+                                          .keys_total = 30,
+                                          .elapsed_us = 1000000};
 }
 enum replica_status replica_snapshot_take(struct replica *replica, struct replica_snapshot_request *request)
 {

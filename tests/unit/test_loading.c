@@ -15,6 +15,7 @@ static void setup(void)
 static void setup_loading(void)
 {
     fake_loading = true;
+    fake_replaying = false;
     fake_snapshot_status = REPLICA_BUSY;
     fake_setup();
     client_open(&a, 1);
@@ -76,7 +77,36 @@ START_TEST(info_says_how_far_it_is)
     ck_assert_ptr_nonnull(strstr(text, "\r\nloading:1\r\n"));
     ck_assert_ptr_nonnull(strstr(text, "\r\nloading_total_bytes:2000\r\nloading_loaded_bytes:500\r\n"));
     ck_assert_ptr_nonnull(strstr(text, "\r\nloading_loaded_perc:25.00\r\nloading_eta_seconds:3\r\n"));
+    ck_assert_ptr_nonnull(strstr(text, "\r\nloading_from:snapshot\r\n"));
     ck_assert_ptr_nonnull(strstr(text, "\r\nloading_keys:7\r\nloading_total_keys:30\r\n"));
+}
+END_TEST
+
+START_TEST(a_node_that_replays_its_log_says_so_and_has_a_role)
+{
+    fake_replaying = true;
+    client_assert(&a, "GET k", LOADING);
+    (void)client_send(&a, "INFO persistence");
+    const char *text = client_output(&a);
+    ck_assert_ptr_nonnull(strstr(text, "\r\nloading:1\r\n"));
+    ck_assert_ptr_nonnull(strstr(text, "\r\nloading_from:log\r\n"));
+    ck_assert_ptr_null(strstr(text, "loading_keys"));
+    (void)client_send(&a, "LOCKSTEP STATUS");
+    text = client_output(&a);
+    ck_assert_ptr_null(strstr(text, "\"role\":\"loading\""));
+    ck_assert_ptr_nonnull(strstr(text, "\"loading\":true"));
+}
+END_TEST
+
+START_TEST(replaying_may_begin_while_clients_are_served)
+{
+    fake_loading = false;
+    client_assert(&a, "SET k v", "");
+    fake_finish_status("OK");
+    ck_assert_str_eq(client_output(&a), "+OK\r\n");
+    fake_loading = true;
+    client_assert(&a, "SET k v", LOADING);
+    client_assert(&a, "GET k", LOADING);
 }
 END_TEST
 
@@ -180,6 +210,8 @@ int main(void)
     tcase_add_test(loading, mistakes_are_told_first);
     tcase_add_test(loading, a_transaction_with_a_refused_command_is_aborted);
     tcase_add_test(loading, info_says_how_far_it_is);
+    tcase_add_test(loading, a_node_that_replays_its_log_says_so_and_has_a_role);
+    tcase_add_test(loading, replaying_may_begin_while_clients_are_served);
     tcase_add_test(loading, afterwards_everything_is_served);
     suite_add_tcase(suite, loading);
     tcase_add_checked_fixture(take, setup, teardown);
