@@ -32,6 +32,7 @@ enum plant {
     PLANT_SKIP_CHECKSUM,        /* bytes of the log and of snapshots are taken as they come from the disk */
     PLANT_NO_QUARANTINE,        /* a replica whose content differs goes on as before */
     PLANT_REBUILD_SKIPS,        /* what is applied behind a rebuilt content begins too late */
+    PLANT_REBUILD_FORGETS,      /* a rebuild resets the log to the snapshot, as an installation does */
     PLANT_REBUILD_ENDLESS,      /* a node is rebuilt again and again */
     PLANT_REBUILD_DISPUTED,     /* a node goes into quarantine, and is rebuilt, though no majority says who is right */
     PLANT_SNAPSHOT_CROWD,       /* a snapshot that is due does not wait for another member's */

@@ -130,6 +130,34 @@ void replica_quarantine_tick(struct replica *r)
 
 /* --- Leader --- */
 
+/* A voter's report at an index at which a majority holds `digest`. */
+static void judge(struct replica *r, struct replica_peer *peer, uint64_t index, uint64_t theirs, uint64_t digest)
+{
+    const bool differs = theirs != digest;
+    const bool anew = peer->given != 0 && index > peer->given;
+
+    peer->judged = index;
+    if (differs == peer->differs && !(differs && anew)) {
+        return;
+    }
+    peer->differs = differs;
+    if (anew) {
+        peer->given = 0;
+    }
+    if (!differs) {
+        replica_log(r, 1, "content of node %llu agrees with that of a majority again, at index %llu",
+                    (unsigned long long)peer->id, (unsigned long long)index);
+        return;
+    }
+    r->digest_mismatches++;
+    replica_log(r, 0,
+                "content of node %llu differs from that of a majority at index %llu%s: digest %016llx there, "
+                "%016llx here",
+                (unsigned long long)peer->id, (unsigned long long)index,
+                anew ? ", although it has got this node's since" : "", (unsigned long long)theirs,
+                (unsigned long long)digest);
+}
+
 /* The leader's own digest at `index` has a majority: whoever reported another one there is wrong. */
 static void agree(struct replica *r, uint64_t index, uint64_t digest)
 {
@@ -144,19 +172,7 @@ static void agree(struct replica *r, uint64_t index, uint64_t digest)
         if (peer->id == 0 || index < peer->judged || !reported(peer, index, &theirs)) {
             continue;
         }
-        peer->judged = index;
-        if ((theirs != digest) == peer->differs) {
-            continue;
-        }
-        peer->differs = theirs != digest;
-        if (peer->differs) {
-            r->digest_mismatches++;
-            replica_log(r, 0,
-                        "content of node %llu differs from that of a majority at index %llu: digest %016llx there, "
-                        "%016llx here",
-                        (unsigned long long)peer->id, (unsigned long long)index, (unsigned long long)theirs,
-                        (unsigned long long)digest);
-        }
+        judge(r, peer, index, theirs, digest);
     }
 }
 
@@ -228,6 +244,8 @@ void replica_digest_forget_peer(struct replica_peer *peer)
     peer->report_next = 0;
     peer->judged = 0;
     peer->differs = false;
+    peer->given = 0;
+    peer->denied = 0;
     for (unsigned k = 0; k < REPLICA_REPORTS_KEPT; k++) {
         peer->reports[k] = (struct digest_point){0};
     }

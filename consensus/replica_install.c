@@ -190,6 +190,12 @@ static void rebuild(struct replica *r)
     struct install *in = &r->install;
     const uint64_t begun_us = r->env->ops->now_us(r->env);
 
+    if (PLANT(PLANT_REBUILD_FORGETS) && in->result.meta->index > r->applied) {
+        r->core.trail.back = r->core.trail.front; /* or the core would say that it has all this */
+        r->commit = r->core.commit_index = in->result.meta->index;
+        switch_over(r);
+        return;
+    }
     in->ready = false;
     if (replica_rebuild_switch(r, in->result.load, in->result.meta, in->result.end->file_bytes)) {
         in->last_us = r->env->ops->now_us(r->env) - begun_us;

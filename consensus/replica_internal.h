@@ -78,8 +78,10 @@ struct replica_peer {
     uint64_t fresh_told; /* newest instant so answered, 0: none */
     struct digest_point reports[REPLICA_REPORTS_KEPT];
     unsigned report_next;
-    uint64_t judged;             /* newest index at which its report was compared with what a majority holds ... */
-    bool differs;                /* ... and differs */
+    uint64_t judged; /* newest index at which its report was compared with what a majority holds ... */
+    bool differs;    /* ... and differs */
+    uint64_t given;  /* it has a snapshot of this index from here: what its digests behind that are is told, 0: none */
+    uint64_t denied; /* it was told to the log that it got no content in place of what it had at this index */
     struct snapshot_claim claim; /* of a turn to write a snapshot; without the id */
 };
 
@@ -100,6 +102,7 @@ struct rebuild {
     enum rebuild_state state;
     bool stopped;      /* nothing is applied until the leader's content is here */
     uint64_t asked_us; /* 0: not yet */
+    unsigned asked;    /* so many times */
     uint64_t last_us;  /* when the last one was done */
     uint64_t rebuilds; /* in this life */
 };

@@ -20,6 +20,9 @@
 
 #include "consensus/replica_internal.h"
 
+/* Once an election timeout: that is long enough for a leader to take a small snapshot. */
+#define ASKED_IN_VAIN 30u
+
 static uint64_t now_of(const struct replica *r)
 {
     return r->env->ops->now_us(r->env);
@@ -33,6 +36,7 @@ const char *replica_rebuild_begin(struct replica *r)
 
     assert(!b->stopped);
     b->asked_us = 0;
+    b->asked = 0;
     if (r->config.rebuild_off || r->snapshots == NULL) {
         b->state = REBUILD_OFF;
         return "start it again to make its content anew";
@@ -120,6 +124,11 @@ void replica_rebuild_settle(struct replica *r)
         (b->asked_us == 0 || now >= b->asked_us + (uint64_t)r->config.election_timeout_ms * 1000)) {
         b->asked_us = now;
         ask(r);
+        if (++b->asked == ASKED_IN_VAIN) {
+            replica_log(r, 1,
+                        "the leader, node %llu, has not offered its content yet: if it never does, its log says why",
+                        (unsigned long long)replica_current_leader(r));
+        }
     }
 }
 

@@ -449,11 +449,19 @@ static bool same_file(const struct ship *ship, const struct message_file *file)
 }
 
 /* May this node's content take the place of the peer's? In a dispute nobody knows whose is right. */
-static bool is_right(const struct replica *r, const struct message_snapshot_ask *ask)
+static bool is_right(struct replica *r, struct replica_peer *peer, const struct message_snapshot_ask *ask)
 {
     bool known;
     const uint64_t digest = replica_digest_at(r, ask->at.payload, &known);
 
+    if (known && digest != ask->at.check && peer->denied != ask->at.payload) {
+        peer->denied = ask->at.payload;
+        replica_log(r, 0,
+                    "node %llu wants this node's content in place of its own and does not get it: at index %llu a "
+                    "majority had the digest %016llx, and this node %016llx",
+                    (unsigned long long)peer->id, (unsigned long long)ask->at.payload,
+                    (unsigned long long)ask->at.check, (unsigned long long)digest);
+    }
     return replica_is_leader(r) && r->dispute_index == 0 && (!known || digest == ask->at.check);
 }
 
@@ -463,7 +471,8 @@ static void offer_content(struct replica *r, struct replica_peer *peer, const st
     const uint64_t index = ask->file.index;
     struct ship *ship = ship_of(r, peer->id);
 
-    if (r->snapshots == NULL || !is_right(r, ask) || index > wal_last(r->wal) + 1) { /* none is ahead of a leader */
+    if (r->snapshots == NULL || !is_right(r, peer, ask) ||
+        index > wal_last(r->wal) + 1) { /* none is ahead of a leader */
         return;
     }
     if (ship != NULL && (ship->phase == SHIP_REFUSED || (has_file(ship) && ship->file.index >= index))) {
@@ -540,6 +549,7 @@ void replica_ship_done(struct replica *r, struct replica_peer *peer, const struc
     }
     replica_log(r, 2, "node %llu has the snapshot of index %llu", (unsigned long long)peer->id,
                 (unsigned long long)ship->file.index);
+    peer->given = ship->file.index;
     end_sending(ship, SHIP_CATCHING_UP, ship->file.index);
 }
 

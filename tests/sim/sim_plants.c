@@ -51,6 +51,7 @@ const struct sim_plant sim_plants[] = {
      "upgrade"},
     {"no-quarantine", PLANT_NO_QUARANTINE, "a replica whose content differs goes on as before", "spoilt"},
     {"rebuild-skips", PLANT_REBUILD_SKIPS, "what is applied behind a rebuilt content begins too late", "rebuild"},
+    {"rebuild-forgets", PLANT_REBUILD_FORGETS, "a rebuild throws the log behind its snapshot away", "rebuild-promises"},
     {"rebuild-endless", PLANT_REBUILD_ENDLESS, "a node is rebuilt again and again", "rebuild-again"},
     {"rebuild-disputed", PLANT_REBUILD_DISPUTED, "a node is rebuilt though no majority says who is right",
      "spoilt-no-majority"},

@@ -1,5 +1,6 @@
-/* A leader keeps its log for a learner that is offered a snapshot, and drops it when that is over. The learner is
- * played by the test: it has nothing, and says so to each APPEND. */
+/* What a leader does for a learner that it sends a snapshot: it keeps its log, and drops it when that is over; and it
+ * says whether the learner's content is right then. The learner is played by the test: it has nothing, and says so to
+ * each APPEND. */
 #include "tests/unit/replica_toy.h"
 
 #include "consensus/message.h"
@@ -15,6 +16,7 @@ static struct {
     bool answers;
     uint64_t has; /* its log, and what it says of it */
     uint64_t rejects;
+    uint64_t stamp; /* newest one to be echoed */
     bool asked;
     unsigned offers;
     uint8_t file_id[16];
@@ -37,6 +39,7 @@ static bool send_cb(void *ctx, uint64_t peer, const struct iovec *pieces, unsign
     ck_assert(message_decode(frame, len, &m, entries));
     if (m.type == MESSAGE_APPEND) {
         learner.asked = true;
+        learner.stamp = m.append.stamp > 0 ? m.append.stamp : learner.stamp;
         learner.rejects = m.append.prev_index > learner.has ? m.append.prev_index : 0;
         learner.has = learner.rejects == 0 && m.append.prev_index + m.append.n_entries > learner.has
                           ? m.append.prev_index + m.append.n_entries
@@ -198,9 +201,101 @@ START_TEST(what_is_released_is_dropped_once_and_the_log_goes_on)
 }
 END_TEST
 
+/* --- Content ------------------------------------------------------------------------------------------------------ */
+
+/* The learner's digest at `index`, and what the leader logs about it. */
+static const char *report(uint64_t index, uint64_t digest)
+{
+    struct message m = {.type = MESSAGE_ECHO};
+
+    m.term = look().term;
+    m.echo.stamp = learner.stamp;
+    m.echo.accepted = true;
+    m.echo.applied = index;
+    m.echo.digest_index = index;
+    m.echo.digest = digest;
+    say(&m);
+    return mem_env_log(mem);
+}
+
+/* The next index at which digests are compared, and this node's there. */
+static uint64_t compared(uint64_t *digest)
+{
+    do {
+        write_entries(1);
+    } while (look().applied % 64 != 0);
+    *digest = toy_digest(&toy);
+    return look().applied;
+}
+
+static void finish(void)
+{
+    struct message m = {.type = MESSAGE_SNAPSHOT_DONE};
+
+    m.term = look().term;
+    memcpy(m.snapshot_done.file_id, learner.file_id, sizeof learner.file_id);
+    say(&m);
+}
+
+START_TEST(content_that_is_still_wrong_after_a_snapshot_is_told)
+{
+    uint64_t digest;
+
+    (void)hold();
+    const uint64_t first = compared(&digest);
+    ck_assert_ptr_nonnull(strstr(report(first, digest + 1), "content of node 2 differs from that of a majority at"));
+    finish();
+    ck_assert_ptr_nonnull(strstr(mem_env_log(mem), "has the snapshot"));
+    const uint64_t second = compared(&digest);
+    ck_assert_ptr_nonnull(strstr(report(second, digest + 1), "although it has got this node's since"));
+    ck_assert_uint_eq(look().digest_mismatches, 2);
+    const uint64_t third = compared(&digest);
+    (void)report(third, digest + 1); /* nothing new */
+    ck_assert_uint_eq(look().digest_mismatches, 2);
+}
+END_TEST
+
+START_TEST(content_that_is_right_after_a_snapshot_is_told)
+{
+    uint64_t digest;
+
+    (void)hold();
+    const uint64_t first = compared(&digest);
+    ck_assert_ptr_nonnull(strstr(report(first, digest + 1), "content of node 2 differs from that of a majority at"));
+    finish();
+    const uint64_t second = compared(&digest);
+    ck_assert_ptr_nonnull(strstr(report(second, digest), "content of node 2 agrees with that of a majority again"));
+    ck_assert_uint_eq(look().digest_mismatches, 1);
+}
+END_TEST
+
+START_TEST(content_that_is_not_a_majoritys_is_not_given_and_that_is_told)
+{
+    struct message m = {.type = MESSAGE_SNAPSHOT_ASK};
+    uint64_t digest;
+
+    (void)hold();
+    m.snapshot_ask.at.payload = compared(&digest);
+    m.snapshot_ask.at.check = digest + 1;
+    m.snapshot_ask.file.index = look().applied;
+    m.snapshot_ask.file.term = m.term = look().term;
+    m.snapshot_ask.round = 1;
+    say(&m);
+    ck_assert_ptr_nonnull(
+        strstr(mem_env_log(mem), "wants this node's content in place of its own and does not get it"));
+    ck_assert_uint_eq(learner.offers, 1);
+    m.snapshot_ask.at.check = digest;
+    for (unsigned i = 0; i < 1000 && learner.offers == 1; i++) {
+        say(&m);
+        live(10);
+    }
+    ck_assert_uint_eq(learner.offers, 2);
+}
+END_TEST
+
 int main(void)
 {
-    Suite *suite = suite_create("replica_hold");
+    Suite *suite = suite_create("replica_ship");
     TCase *tcase = tcase_create("all");
 
     tcase_add_checked_fixture(tcase, setup_hold, teardown);
@@ -211,6 +306,9 @@ int main(void)
     tcase_add_test(tcase, one_that_has_caught_up_holds_nothing);
     tcase_add_test(tcase, nothing_is_held_across_a_restart);
     tcase_add_test(tcase, what_is_released_is_dropped_once_and_the_log_goes_on);
+    tcase_add_test(tcase, content_that_is_still_wrong_after_a_snapshot_is_told);
+    tcase_add_test(tcase, content_that_is_right_after_a_snapshot_is_told);
+    tcase_add_test(tcase, content_that_is_not_a_majoritys_is_not_given_and_that_is_told);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
