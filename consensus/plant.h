@@ -36,7 +36,8 @@ enum plant {
     PLANT_REBUILD_ENDLESS,      /* a node is rebuilt again and again */
     PLANT_REBUILD_DISPUTED,     /* a node goes into quarantine, and is rebuilt, though no majority says who is right */
     PLANT_SNAPSHOT_CROWD,       /* a snapshot that is due does not wait for another member's */
-    PLANT_SNAPSHOT_STARVED,     /* ... or waits without a bound */
+    PLANT_SNAPSHOT_HASTY,       /* ... nor does a new leader wait until it has heard who writes one */
+    PLANT_SNAPSHOT_STARVED,     /* ... or it waits without a bound */
     PLANT_FEATURE_LEVEL         /* the feature level is raised although not all nodes understand it */
 };
 

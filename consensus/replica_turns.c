@@ -119,7 +119,7 @@ static void arrange(struct replica *r, uint64_t now_us)
             claims[n++].waits = peer->claim.waits && now_us < peer->echo_us + patience_us(r);
         }
     }
-    if (n > 0 && now_us < t->lead_us + patience_us(r)) {
+    if (n > 0 && now_us < t->lead_us + patience_us(r) && !PLANT(PLANT_SNAPSHOT_HASTY)) {
         return;
     }
     const bool waits = t->due && (n == 0 || now_us >= t->due_us + patience_us(r));

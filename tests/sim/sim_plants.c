@@ -45,6 +45,8 @@ const struct sim_plant sim_plants[] = {
     {"not-a-cut", STORE(STORE_PLANT_NOT_A_CUT), "a snapshot holds changes made after its cut", "snapshot-cut"},
     {"snapshot-crowd", PLANT_SNAPSHOT_CROWD, "a snapshot that is due does not wait for another member's",
      "snapshot-turns"},
+    {"snapshot-hasty", PLANT_SNAPSHOT_HASTY, "a new leader gives the turn before it has heard who writes a snapshot",
+     "snapshot-turns-leader"},
     {"snapshot-starved", PLANT_SNAPSHOT_STARVED, "a snapshot waits for another member's without a bound",
      "snapshot-stuck"},
     {"feature-level", PLANT_FEATURE_LEVEL, "the feature level is raised although one node does not understand it",

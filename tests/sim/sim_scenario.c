@@ -137,6 +137,8 @@ const struct sim_scenario sim_scenarios[] = {
     {"snapshot-members", "a restart from a snapshot in the middle of changes of the configuration", 4,
      sim_snapshot_members},
     {"snapshot-turns", "snapshots are due on all nodes at the same moment: one at a time writes", 3, sim_turns_taken},
+    {"snapshot-turns-leader", "the leader dies while another node writes a snapshot: the next one waits for its end", 3,
+     sim_turns_leader},
     {"snapshot-stuck", "the node that has the turn never ends its snapshot: the others' logs stay bounded", 3,
      sim_turns_stuck},
     {0},

@@ -119,6 +119,110 @@ void sim_turns_taken(struct sim_cluster *cluster)
     ask_for_one(cluster);
 }
 
+/* --- A new leader --------------------------------------------------------------------------------------------------
+ */
+
+static void answered_cb(struct replica_snapshot_request *request, enum replica_status status,
+                        const struct replica_snapshot_info *info)
+{
+    (void)info;
+    *(bool *)request->data = status == REPLICA_OK;
+}
+
+static bool is_put_off(struct sim_cluster *cluster, void *node)
+{
+    return look(cluster, *(const unsigned *)node).snapshot_put_off;
+}
+
+static bool is_true(struct sim_cluster *cluster, void *flag)
+{
+    (void)cluster;
+    return *(const bool *)flag;
+}
+
+/* All nodes are up, and none writes a snapshot or waits for its turn. */
+static bool is_quiet(struct sim_cluster *cluster, void *unused)
+{
+    (void)unused;
+    for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        const struct replica_info info = look(cluster, i);
+        if (cluster->nodes[i].replica == NULL || replica_is_loading(cluster->nodes[i].replica) ||
+            info.snapshot_taking || info.snapshot_put_off) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Its snapshot is nearly due. */
+static bool is_nearly_due(struct sim_cluster *cluster, void *node)
+{
+    const struct replica_info info = look(cluster, *(const unsigned *)node);
+
+    return !info.snapshot_taking && info.log_bytes_since >= LOG_BYTES / 4 * 3;
+}
+
+/* The leader dies while the last node writes a snapshot and the other one waits for its turn. That one leads next: it
+ * is the first to stand. */
+static void replace_leader(struct sim_cluster *cluster, unsigned writer, const struct replica_snapshot_config *config)
+{
+    unsigned leader = sim_story_leader(cluster);
+    unsigned next = 3 - leader - writer;
+
+    if (!sim_cluster_expect(cluster, is_put_off, &next, 30 * SECOND, "snapshots", "a snapshot is due and put off")) {
+        return;
+    }
+    const struct replica_info before = look(cluster, next);
+    sim_cluster_run(cluster, 2 * cluster->election_timeout_us); /* long enough for a leader to claim the turn */
+    sim_node_crash(&cluster->nodes[leader]);
+    sim_cluster_expect(cluster, sim_story_other_leads, &leader, 5 * SECOND, "liveness", "another node leads");
+    sim_cluster_run(cluster, 3 * cluster->election_timeout_us);
+    sim_story_require(cluster, writes(cluster, writer), "the snapshot is still being written");
+    sim_story_require(cluster, look(cluster, next).snapshots_overdue == before.snapshots_overdue,
+                      "the other one is not overdue");
+    if (writes(cluster, next) || look(cluster, next).snapshots_taken != before.snapshots_taken) {
+        sim_world_violation(&cluster->world, "snapshots in turn", "a new leader does not know who writes one");
+    }
+    configure(cluster, writer, config);
+    sim_node_start(&cluster->nodes[leader]);
+}
+
+static void round_of_leaders(struct sim_cluster *cluster, const struct replica_snapshot_config *config)
+{
+    const unsigned leader = sim_story_leader(cluster);
+    const unsigned writer = leader == 2 ? 1 : 2;
+    unsigned next = 3 - leader - writer;
+
+    sim_cluster_expect(cluster, is_nearly_due, &next, 30 * SECOND, "snapshots", "the log grows");
+    struct replica *replica = cluster->nodes[writer].replica;
+    struct replica_snapshot_config slow = *config;
+    bool taken = false;
+    struct replica_snapshot_request request = {.data = &taken, .cb = answered_cb};
+
+    slow.rate = RATE / 16;
+    configure(cluster, writer, &slow);
+    if (replica_snapshot_take(replica, &request) != REPLICA_OK) {
+        sim_story_require(cluster, false, "a snapshot can be taken");
+        return;
+    }
+    replace_leader(cluster, writer, config);
+    sim_cluster_expect(cluster, is_true, &taken, 60 * SECOND, "liveness", "the snapshot is finished");
+    sim_cluster_expect(cluster, is_quiet, NULL, 60 * SECOND, "snapshots", "all nodes have had their turns");
+    if (!taken) {
+        replica_snapshot_cancel(replica, &request);
+    }
+}
+
+void sim_turns_leader(struct sim_cluster *cluster)
+{
+    const struct replica_snapshot_config config = {.log_bytes = LOG_BYTES, .rate = 4 * RATE, .slice_bytes = SLICE};
+
+    configure_all(cluster, &config);
+    for (unsigned round = 0; round < 3 && !cluster->world.violated; round++) {
+        round_of_leaders(cluster, &config);
+    }
+}
+
 /* --- Bounds --------------------------------------------------------------------------------------------------------
  */
 
