@@ -373,7 +373,7 @@ def replace_figures(load, figures, plain, seconds):
                 "reads": sum(reader.reads for reader in load.readers),
                 "write_retries": load.errors(load.writers), "read_retries": load.errors(load.readers)}
     outcomes.update({name: figures[name] for name in ("errors", "first_error", "retries", "disconnects", "requests",
-                                                      "throughput", "unsent", "longest_gap_ms")})
+                                                      "throughput", "unsent", "longest_gap_ms", "per_second")})
     outcomes.update({"seconds": seconds, "p99_plain_ms": plain["latency_us"]["p99"] / 1000,
                      "p99_ms": figures["latency_us"]["p99"] / 1000, "p99_9_ms": figures["latency_us"]["p99_9"] / 1000,
                      "read_p99_ms": load.read_p99_ms()})
