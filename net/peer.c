@@ -25,6 +25,8 @@ static void config_default(struct peers_config *config)
         config->backoff_max_ms = config->backoff_min_ms;
     if (config->idle_ms == 0)
         config->idle_ms = 10000;
+    if (config->unacked_ms == 0)
+        config->unacked_ms = 2000;
 }
 
 void peers_log(struct peers *peers, int level, const char *format, ...)

@@ -28,6 +28,10 @@ struct peers_config {
      * backoff_max_ms, so this must exceed the round trip to the farthest peer. */
     uint32_t backoff_min_ms, backoff_max_ms;
     uint32_t idle_ms; /* default 10000; links ping three times as often by themselves */
+    /* A link is dropped, and dialled anew, when what was sent on it has not been received by the peer's machine for so
+     * long. After a partition TCP would try again later and later, and the link stay dead for seconds more. Default
+     * 2000; must exceed a few round trips. */
+    uint32_t unacked_ms;
     void *ctx;
     uint64_t (*random)(void *ctx);
     /* This node's hello for a connection to or from `peer_id` (0: not known yet); returns its length. */

@@ -472,14 +472,18 @@ static int link_hello(struct link *link)
 }
 
 /* Links carry few packets at a time; a lost one should be sent again soon, also the third time, so that a link is back
- * at once after a short partition. */
+ * at once after a short partition. After a longer one a new connection is sooner there than the next attempt of an old
+ * one. */
 static void link_socket_options(struct link *link)
 {
     uv_os_fd_t fd;
-    int on = 1;
+    const int on = 1;
+    const unsigned unacked_ms = link->peers->config.unacked_ms;
     socket_options(&link->tcp, PEER_KEEPALIVE_S);
-    if (uv_fileno((uv_handle_t *)&link->tcp, &fd) == 0)
+    if (uv_fileno((uv_handle_t *)&link->tcp, &fd) == 0) {
         (void)setsockopt(fd, IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, &on, sizeof(on));
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unacked_ms, sizeof(unacked_ms));
+    }
 }
 
 static void link_connect_cb(uv_connect_t *req, int status)

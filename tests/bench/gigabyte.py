@@ -74,10 +74,14 @@ class RssPeak(threading.Thread):
 
 
 def idle(cluster):
-    """Waits until no node writes a snapshot: their own ones, as after filling, would count in both halves of a round."""
-    for node in cluster.nodes:
-        wait_for(lambda node=node: node.info()["snapshot_in_progress"] == "0", 120, "the nodes' own snapshots to end",
-                 check=node.check_alive)
+    """Waits until no node writes a snapshot or waits for its turn: their own ones, as after filling, would count in both
+    halves of a round."""
+
+    def none():
+        infos = [node.info() for node in cluster.nodes]
+        return all(info["snapshot_in_progress"] == "0" and info["snapshot_put_off"] == "0" for info in infos)
+
+    wait_for(none, 240, "the nodes' own snapshots to end")
 
 
 def plain_load(args, node, address):

@@ -382,10 +382,9 @@ START_TEST(the_queue_is_bounded)
 }
 END_TEST
 
-START_TEST(a_peer_that_does_not_read_fills_only_its_bound)
+/* A stranger that accepts and greets, and then reads nothing: its connection. */
+static int deaf_peer(void)
 {
-    config.queue_bytes_max = 4u * 1024 * 1024;
-    /* A stranger that accepts and greets, and then reads nothing. */
     node_start(1, 0);
     int listener = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in address = {.sin_family = AF_INET};
@@ -398,8 +397,17 @@ START_TEST(a_peer_that_does_not_read_fills_only_its_bound)
     peers_add(nodes[1].peers, 2, "127.0.0.1", ntohs(address.sin_port));
     int fd = -1;
     RUN_UNTIL((fd = accept(listener, NULL, NULL)) >= 0);
+    close(listener);
     stranger_hello(fd, "cluster a node 2");
     RUN_UNTIL(peers_connected(nodes[1].peers, 2));
+    return fd;
+}
+
+START_TEST(a_peer_that_does_not_read_fills_only_its_bound)
+{
+    config.queue_bytes_max = 4u * 1024 * 1024;
+    config.unacked_ms = 600000;
+    const int fd = deaf_peer();
     unsigned dropped = 0;
     for (unsigned i = 0; i < 1000; i++) {
         dropped += !send_number(1, 2, i, 64u * 1024);
@@ -411,7 +419,19 @@ START_TEST(a_peer_that_does_not_read_fills_only_its_bound)
     close(fd);
     RUN_UNTIL(nodes[1].downs[2] == 1);
     ck_assert_uint_eq(peers_queue_bytes(nodes[1].peers, 2), 0);
-    close(listener);
+}
+END_TEST
+
+START_TEST(a_link_on_which_nothing_arrives_is_dropped)
+{
+    config.unacked_ms = 100;
+    config.idle_ms = 600000;
+    const int fd = deaf_peer();
+    for (unsigned i = 0; peers_connected(nodes[1].peers, 2) && send_number(1, 2, i, 64u * 1024); i++)
+        uv_run(&loop, UV_RUN_NOWAIT);
+    RUN_UNTIL(nodes[1].downs[2] == 1);
+    ck_assert_ptr_nonnull(strstr(nodes[1].text, uv_strerror(UV_ETIMEDOUT)));
+    close(fd);
 }
 END_TEST
 
@@ -820,6 +840,7 @@ int main(void)
     tcase_add_test(tcase, nothing_is_queued_without_a_connection);
     tcase_add_test(tcase, the_queue_is_bounded);
     tcase_add_test(tcase, a_peer_that_does_not_read_fills_only_its_bound);
+    tcase_add_test(tcase, a_link_on_which_nothing_arrives_is_dropped);
     tcase_add_test(tcase, frames_of_a_turn_go_out_without_another_event);
     tcase_add_test(tcase, reconnects_when_the_peer_comes_back);
     tcase_add_test(tcase, a_peer_that_dials_us_is_dialled_at_once);
