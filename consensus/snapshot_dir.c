@@ -373,17 +373,27 @@ static const char *const aside_names[] = {SNAPSHOT_ASIDE_NEWEST, SNAPSHOT_ASIDE_
 
 static void aside_next(struct snapshot_dir *dir);
 
-static void remove_done_cb(struct env_disk_req *req, enum env_status status)
+/* The entry that a request was about; NULL: the directory was closed meanwhile, and is gone now. */
+static struct entry *removing_ended(struct snapshot_dir *dir)
 {
-    struct snapshot_dir *dir = req->data;
     dir->removing = false;
     if (dir->closing) {
         snapshot_dir_close(dir);
-        return;
+        return NULL;
     }
     struct entry *entry = find(dir, dir->remove_index, dir->remove_term);
     assert(entry != NULL);
     entry->removing = false;
+    return entry;
+}
+
+static void remove_done_cb(struct env_disk_req *req, enum env_status status)
+{
+    struct snapshot_dir *dir = req->data;
+    struct entry *entry = removing_ended(dir);
+    if (entry == NULL) {
+        return;
+    }
     if (status != ENV_OK && status != ENV_NOT_FOUND) {
         if (status != ENV_CANCELED) {
             char text[120];
@@ -401,14 +411,10 @@ static void remove_done_cb(struct env_disk_req *req, enum env_status status)
 static void aside_done_cb(struct env_disk_req *req, enum env_status status)
 {
     struct snapshot_dir *dir = req->data;
-    dir->removing = false;
-    if (dir->closing) {
-        snapshot_dir_close(dir);
+    struct entry *entry = removing_ended(dir);
+    if (entry == NULL) {
         return;
     }
-    struct entry *entry = find(dir, dir->remove_index, dir->remove_term);
-    assert(entry != NULL);
-    entry->removing = false;
     if (status == ENV_OK) {
         dir->aside_n++;
         take_out(dir, entry);

@@ -10,6 +10,7 @@
 #include "cmd/lockstep/archive_file.h"
 #include "cmd/lockstep/content.h"
 #include "cmd/lockstep/file_env.h"
+#include "tests/unit/temp_dir.h"
 
 #define BASE_INDEX 40u
 #define BASE_TERM 2u
@@ -17,24 +18,9 @@
 static const uint8_t ours[16] = "0123456789abcde";
 static const uint8_t theirs[16] = "0123456789abcdf";
 
-static char dir[64];
-
-static void setup(void)
-{
-    snprintf(dir, sizeof dir, "/tmp/test-point-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(dir));
-}
-
-static void teardown(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -r %s", dir);
-    ck_assert_int_eq(system(command), 0);
-}
-
 static void write_base(void)
 {
-    const struct file_env_config config = {.dir = dir, .mode = FILE_ENV_WRITE};
+    const struct file_env_config config = {.dir = temp_dir, .mode = FILE_ENV_WRITE};
     struct content content;
     char error[FILE_ENV_ERROR_MAX];
     struct env *env = file_env_new(&config, error);
@@ -53,7 +39,7 @@ static void write_entries(const uint8_t cluster[16], uint64_t first, uint64_t la
     char error[ARCHIVE_ERROR_MAX];
     struct archive_head head = {.first_index = first, .prev_term = before};
     memcpy(head.cluster, cluster, sizeof head.cluster);
-    struct archive_writer *writer = archive_writer_create(dir, &head, error);
+    struct archive_writer *writer = archive_writer_create(temp_dir, &head, error);
     ck_assert_msg(writer != NULL, "%s", error);
     for (uint64_t i = first; i <= last; i++) {
         const struct wal_entry entry = {
@@ -67,7 +53,7 @@ static bool load(uint64_t *last, char error[POINT_ERROR_MAX])
 {
     const struct point newest = {0};
     struct content content;
-    const bool ok = point_load(dir, &newest, &content, error, NULL);
+    const bool ok = point_load(temp_dir, &newest, &content, error, NULL);
     *last = content.meta.index;
     content_fini(&content);
     return ok;
@@ -143,7 +129,7 @@ int main(void)
 {
     Suite *suite = suite_create("point");
     TCase *tc = tcase_create("archive");
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, temp_dir_make, temp_dir_remove);
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, entries_go_on_from_the_base);
     tcase_add_test(tc, the_base_may_lie_amid_the_entries);

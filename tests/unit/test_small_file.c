@@ -6,26 +6,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static char base[64];
-
-static void setup(void)
-{
-    snprintf(base, sizeof base, "/tmp/test-small-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(base));
-}
-
-static void teardown(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -r %s", base);
-    ck_assert_int_eq(system(command), 0);
-}
+#include "tests/unit/temp_dir.h"
 
 /* `lockstepd --join` writes its first file before anything else has made the data directory. */
 START_TEST(missing_directories_are_made)
 {
     char dir[128], text[16];
-    snprintf(dir, sizeof dir, "%s/cache/7/data/", base);
+    snprintf(dir, sizeof dir, "%s/cache/7/data/", temp_dir);
     ck_assert(small_file_write(dir, "joined", "one\n"));
     ck_assert(small_file_read(dir, "joined", text, sizeof text));
     ck_assert_str_eq(text, "one\n");
@@ -35,9 +22,9 @@ END_TEST
 START_TEST(a_file_is_replaced)
 {
     char text[16];
-    ck_assert(small_file_write(base, "nodes", "a longer one\n"));
-    ck_assert(small_file_write(base, "nodes", "two\n"));
-    ck_assert(small_file_read(base, "nodes", text, sizeof text));
+    ck_assert(small_file_write(temp_dir, "nodes", "a longer one\n"));
+    ck_assert(small_file_write(temp_dir, "nodes", "two\n"));
+    ck_assert(small_file_read(temp_dir, "nodes", text, sizeof text));
     ck_assert_str_eq(text, "two\n");
 }
 END_TEST
@@ -45,8 +32,8 @@ END_TEST
 START_TEST(what_is_in_the_way_is_told)
 {
     char dir[128];
-    ck_assert(small_file_write(base, "file", "x\n"));
-    snprintf(dir, sizeof dir, "%s/file/data", base);
+    ck_assert(small_file_write(temp_dir, "file", "x\n"));
+    snprintf(dir, sizeof dir, "%s/file/data", temp_dir);
     ck_assert(!small_file_write(dir, "joined", "one\n"));
 }
 END_TEST
@@ -55,7 +42,7 @@ int main(void)
 {
     Suite *suite = suite_create("small_file");
     TCase *tc = tcase_create("all");
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, temp_dir_make, temp_dir_remove);
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, missing_directories_are_made);
     tcase_add_test(tc, a_file_is_replaced);
